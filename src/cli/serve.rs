@@ -1,0 +1,50 @@
+//! `serve`: read, start, say so, wait for the signal, drain.
+
+use std::path::Path;
+
+use anyhow::Context;
+
+use crate::server::{self, Stopped};
+use crate::{config, telemetry};
+
+pub(super) fn run(path: &Path) -> anyhow::Result<()> {
+    let loaded = config::load(path, std::env::vars())?;
+    telemetry::init_logs(&loaded.config.log)?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime =
+        super::runtime(loaded.config.server.threads).context("the runtime cannot be started")?;
+    runtime.block_on(serve(&loaded.config))?;
+    // Tasks that were cut off must not hold up the end.
+    runtime.shutdown_background();
+    Ok(())
+}
+
+async fn serve(config: &config::Config) -> anyhow::Result<()> {
+    let running = server::start(config).await?;
+    for address in running.addresses() {
+        tracing::info!(%address, "listening");
+    }
+    if let Some(address) = running.admin() {
+        tracing::info!(%address, "admin listening");
+    }
+    let signal = super::stop_signal()
+        .await
+        .context("signals cannot be received")?;
+    tracing::info!(signal, "draining");
+    let again = async {
+        // The second signal is for those who cannot wait.
+        let _ = super::stop_signal().await;
+    };
+    tokio::select! {
+        Stopped { cut_off, unsaved } = running.stop() => {
+            if unsaved > 0 {
+                anyhow::bail!("{unsaved} visitor sessions could not be written to the store before the end");
+            }
+            tracing::info!(cut_off, "stopped");
+        }
+        () = again => tracing::warn!("stopped at once by a second signal"),
+    }
+    Ok(())
+}

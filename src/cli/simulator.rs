@@ -1,0 +1,35 @@
+//! `simulator`: a stand-in for Dressipi on an address of its own.
+
+use std::net::SocketAddr;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+
+use crate::simulator::{Simulator, SimulatorConfig, system_clock};
+
+pub(super) fn run(listen: SocketAddr, token_lifetime: u64, rotate: bool) -> anyhow::Result<()> {
+    let config = SimulatorConfig {
+        access_token_lifetime_s: token_lifetime,
+        rotate,
+        ..SimulatorConfig::default()
+    };
+    super::runtime(2)?.block_on(async {
+        let simulator = Simulator::new(config, system_clock());
+        let socket = TcpListener::bind(listen).await.with_context(|| format!("{listen} cannot be listened on"))?;
+        let address = socket.local_addr()?;
+        let config = simulator.config();
+        println!("Dressipi simulator on http://{address}");
+        println!("  client_id {}, api_key {}", config.client_id, config.api_key.as_deref().unwrap_or("none"));
+        println!("  what it has seen: http://{address}/__sim/ledger");
+        println!(
+            "  a fault:          curl -d '[{{\"endpoint\":\"token\",\"kind\":{{\"delay\":{{\"ms\":500}}}},\"times\":2}}]' \
+             -H content-type:application/json http://{address}/__sim/faults"
+        );
+        simulator
+            .serve(socket, async {
+                let _ = super::stop_signal().await;
+            })
+            .await?;
+        Ok(())
+    })
+}

@@ -1,0 +1,265 @@
+//! The configuration as it is typed: every key, whether it makes sense or not. What it means is decided in `parse`.
+//!
+//! Every key is optional here, so that whatever is missing can be reported together with everything else. The comments
+//! say what a key is for and what its default is; `config/reference.toml` says it at length.
+
+use serde::Deserialize;
+
+use super::values::{
+    Bytes, Create, Credentials, LogFormat, OnLost, OnUnavailable, SameSite, Span, StoreKind,
+};
+use crate::secret::Secret;
+
+/// A whole configuration file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct File {
+    /// Where clients connect; at least one.
+    pub(crate) listeners: Option<Vec<Listener>>,
+    /// The Dressipi account. Required.
+    pub(crate) dressipi: Option<Dressipi>,
+    /// How visitor sessions live, and where they are stored.
+    pub(crate) session: Option<Session>,
+    /// The visitor cookie.
+    pub(crate) cookie: Option<Cookie>,
+    /// What counts as consent.
+    pub(crate) consent: Option<Consent>,
+    /// When a visitor may cost a profile.
+    pub(crate) creation: Option<Creation>,
+    /// Where requests go; at least one.
+    pub(crate) routes: Option<Vec<Route>>,
+    /// App servers.
+    pub(crate) upstreams: Option<Vec<Upstream>>,
+    /// The admin listener; without this section there is none.
+    pub(crate) admin: Option<Admin>,
+    /// Logging.
+    pub(crate) log: Option<Log>,
+    /// The process.
+    pub(crate) server: Option<Server>,
+}
+
+/// An address that clients connect to.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Listener {
+    /// IP address and port, such as `0.0.0.0:8080`. Required.
+    pub(crate) address: Option<String>,
+    /// Where a visitor's identity is looked for, in this order: `cookie`, `header:<name>`. Default: `["cookie"]`.
+    pub(crate) visitor: Option<Vec<String>>,
+    /// Whether everybody who can connect may name visitors in a header. A loopback address needs no such word.
+    /// Default: false.
+    pub(crate) trusted: Option<bool>,
+    /// Addresses or networks whose `Forwarded` and `X-Forwarded-*` headers are believed. Default: none.
+    pub(crate) trusted_proxies: Option<Vec<String>>,
+}
+
+/// The Dressipi account and its endpoints.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Dressipi {
+    /// The retailer's own Dressipi host, `https://…`. Required.
+    pub(crate) base_url: Option<String>,
+    /// The OAuth client identifier. This or `client_id_file` is required.
+    pub(crate) client_id: Option<Secret>,
+    /// A file that holds the client identifier.
+    pub(crate) client_id_file: Option<String>,
+    /// The API key. Default: none is sent.
+    pub(crate) api_key: Option<Secret>,
+    /// A file that holds the API key.
+    pub(crate) api_key_file: Option<String>,
+    /// The redirect URI of the OAuth calls. Default: `urn:ietf:wg:oauth:2.0:oob:auto`.
+    pub(crate) redirect_uri: Option<String>,
+    /// The path of the authorization endpoint. Default: `/api/oauth/authorize`.
+    pub(crate) authorize_path: Option<String>,
+    /// The path of the token endpoint. Default: `/api/oauth/token`.
+    pub(crate) token_path: Option<String>,
+    /// How long connecting may take. Default: `2s`.
+    pub(crate) connect_timeout: Option<Span>,
+    /// How long a whole OAuth call may take. Default: `10s`.
+    pub(crate) timeout: Option<Span>,
+    /// A PEM bundle of certificate authorities to trust instead of the system's.
+    pub(crate) ca_file: Option<String>,
+    /// How the headers are called.
+    pub(crate) headers: Option<Headers>,
+}
+
+/// The headers that carry our credentials.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Headers {
+    /// The API key's header. Default: `x-api-key`.
+    pub(crate) api_key: Option<String>,
+    /// The access token's header. Default: `x-dressipi-jwt`.
+    pub(crate) token: Option<String>,
+    /// What the token's header holds, with `{token}` for the token. Default: `{token}`.
+    pub(crate) token_value: Option<String>,
+}
+
+/// How visitor sessions live, and where they are stored.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Session {
+    /// `redb` (one file) or `memory` (forgotten on exit). Default: `redb`.
+    pub(crate) store: Option<StoreKind>,
+    /// redb: the database file. Required there.
+    pub(crate) path: Option<String>,
+    /// redb: the keys that seal the database. Default: a key is made once beside it.
+    pub(crate) keys_file: Option<String>,
+    /// memory: how many visitors it holds. Default: 100000.
+    pub(crate) max_visitors: Option<u64>,
+    /// redb: memory for the database's page cache. Default: `64 MiB`.
+    pub(crate) page_cache: Option<Bytes>,
+    /// How many visitors the cache in front of the store holds. Default: 100000.
+    pub(crate) cache_capacity: Option<u64>,
+    /// How long before its expiry a token counts as expired. Default: `30s`.
+    pub(crate) expiry_margin: Option<Span>,
+    /// How long before that a token is refreshed in the background. Default: `1m`.
+    pub(crate) refresh_ahead: Option<Span>,
+    /// How long a request waits for a token. Default: `2s`.
+    pub(crate) max_wait: Option<Span>,
+    /// How many OAuth flows may run at the same time. Default: 64.
+    pub(crate) max_flows: Option<u64>,
+    /// How long a visitor session is kept after it was last written. Default: `400d`.
+    pub(crate) idle_timeout: Option<Span>,
+    /// What happens to a visitor whose refresh token the server has declared dead: `recreate` or `anonymous`.
+    /// Default: `recreate`.
+    pub(crate) on_lost: Option<OnLost>,
+    /// How long a code may wait for its exchange. Default: `9m`.
+    pub(crate) max_code_age: Option<Span>,
+    /// How many authorize calls with a lost answer a visitor may have cost before no more are made. Default: 3.
+    pub(crate) max_unconfirmed: Option<u32>,
+    /// The pause after the first of them, doubled by each further one. Default: `30s`.
+    pub(crate) unconfirmed_pause: Option<Span>,
+    /// The first pause after a failed OAuth call, doubled by each further one. Default: `1s`.
+    pub(crate) min_backoff: Option<Span>,
+    /// The longest such pause. Default: `1m`.
+    pub(crate) max_backoff: Option<Span>,
+    /// How long a refresh that a 401 or 403 asked for keeps further ones of the visitor away. Default: `30s`.
+    pub(crate) rejection_pause: Option<Span>,
+}
+
+/// The visitor cookie.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Cookie {
+    /// Its name. Default: `__Host-dressipi-visitor`.
+    pub(crate) name: Option<String>,
+    /// Whether browsers may send it over TLS only. Default: true.
+    pub(crate) secure: Option<bool>,
+    /// Whether requests from other sites carry it: `lax`, `strict` or `none`. Default: `lax`.
+    pub(crate) same_site: Option<SameSite>,
+    /// How long it lives; browsers allow 400 days at most. Default: `400d`.
+    pub(crate) max_age: Option<Span>,
+    /// The domain whose hosts share it. Default: the host that set it, alone.
+    pub(crate) domain: Option<String>,
+    /// The path below which it is sent. Default: `/`.
+    pub(crate) path: Option<String>,
+}
+
+/// What counts as consent. Without it no profile is made and none is used.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Consent {
+    /// Cookies whose presence means that the visitor opted out. Default: `["dressipi_dnt"]`.
+    pub(crate) opt_out_cookies: Option<Vec<String>>,
+    /// A cookie that must be there. Default: none.
+    pub(crate) required_cookie: Option<String>,
+    /// The value that it must have. Default: any but the empty one.
+    pub(crate) required_value: Option<String>,
+    /// Whether `Sec-GPC: 1` counts as an opt-out. Default: true.
+    pub(crate) honour_gpc: Option<bool>,
+}
+
+/// When a visitor whom the store does not know may cost a profile.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Creation {
+    /// On which request: `first-request`, `navigation` or `returning`. Default: `first-request`.
+    pub(crate) create: Option<Create>,
+    /// Whether known crawlers and tools stay anonymous. Default: true.
+    pub(crate) exclude_bots: Option<bool>,
+    /// Further parts of a `User-Agent` that mark a bot. Default: none.
+    pub(crate) extra_bots: Option<Vec<String>>,
+}
+
+/// Where the requests of a path prefix go.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Route {
+    /// The path prefix; the longest that matches wins. Required.
+    pub(crate) path: Option<String>,
+    /// `dressipi`, or the name of one of the upstreams. Required.
+    pub(crate) upstream: Option<String>,
+    /// What replaces the prefix on the way. Default: nothing, the path stays.
+    pub(crate) upstream_path: Option<String>,
+    /// What is added: `visitor`, `api-key` or `none`. Default: `visitor`.
+    pub(crate) credentials: Option<Credentials>,
+    /// What happens when there is no usable token: `anonymous` or `reject`. Default: `anonymous`.
+    pub(crate) on_unavailable: Option<OnUnavailable>,
+    /// The client's cookies that may reach Dressipi. Default: none.
+    pub(crate) cookies: Option<Vec<String>>,
+    /// The header in which an app receives the visitor's `subn`. Default: none.
+    pub(crate) subn_header: Option<String>,
+}
+
+/// A named app server.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Upstream {
+    /// The name that routes use; `dressipi` is taken. Required.
+    pub(crate) name: Option<String>,
+    /// `host:port`. Required.
+    pub(crate) address: Option<String>,
+    /// Whether TLS is spoken. Default: false.
+    pub(crate) tls: Option<bool>,
+    /// TLS: the name that the certificate must have. Default: the host of the address.
+    pub(crate) server_name: Option<String>,
+    /// TLS: a PEM bundle of certificate authorities to trust instead of the system's.
+    pub(crate) ca_file: Option<String>,
+    /// TLS: whether HTTP/2 is offered. Default: false.
+    pub(crate) http2: Option<bool>,
+    /// How long connecting may take, TLS included. Default: `2s`.
+    pub(crate) connect_timeout: Option<Span>,
+    /// How long the upstream may be silent while it answers. Default: `60s`.
+    pub(crate) read_timeout: Option<Span>,
+    /// How long an idle connection is kept. Default: `60s`.
+    pub(crate) idle_timeout: Option<Span>,
+}
+
+/// The admin listener.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Admin {
+    /// IP address and port. Required in this section.
+    pub(crate) address: Option<String>,
+}
+
+/// Logging.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Log {
+    /// A level, or levels of modules: `info,dressipi_sidecar::session=debug`. Default: `info`.
+    pub(crate) level: Option<String>,
+    /// `auto` (text on a terminal, JSON elsewhere), `text` or `json`. Default: `auto`.
+    pub(crate) format: Option<LogFormat>,
+    /// Whether each request has a line. Default: true.
+    pub(crate) access: Option<bool>,
+}
+
+/// The process.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Server {
+    /// Worker threads. Default: as many as there are processors.
+    pub(crate) threads: Option<u64>,
+    /// How long the sidecar serves on after it has said that it is not ready any more. Default: `2s`.
+    pub(crate) drain_delay: Option<Span>,
+    /// How long requests in flight may take after that. Default: `20s`.
+    pub(crate) drain_timeout: Option<Span>,
+    /// How long a client may be silent while it sends a request. Default: `60s`.
+    pub(crate) client_timeout: Option<Span>,
+    /// Idle upstream connections kept, in all. Default: 128.
+    pub(crate) keepalive_pool: Option<u64>,
+    /// How often upstream host names are resolved anew. Default: `30s`.
+    pub(crate) resolve_interval: Option<Span>,
+}

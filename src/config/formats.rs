@@ -1,0 +1,114 @@
+//! The file: TOML, YAML or JSON into one tree of values, by the `config` crate, and for TOML the place of every key.
+
+use std::error::Error;
+
+use config::{Format as _, Value};
+use toml::de::{DeTable, DeValue};
+
+use super::Format;
+use super::problems::{Problem, Problems};
+use super::spans::{Places, Position};
+
+/// Reads the file.
+pub(super) fn read(name: &str, text: &str, format: Format) -> Result<(Value, Places), Problems> {
+    let places = match format {
+        Format::Toml => toml_places(name, text)?,
+        Format::Yaml | Format::Json => Places::default(),
+    };
+    let table = match format {
+        Format::Toml => config::FileFormat::Toml.parse(None, text),
+        Format::Yaml => config::FileFormat::Yaml.parse(None, text),
+        Format::Json => config::FileFormat::Json.parse(None, text),
+    };
+    match table {
+        Ok(table) => Ok((Value::new(None, table), places)),
+        Err(error) => Err(syntax(name, &*error).into()),
+    }
+}
+
+/// Parses TOML for the places of its keys. One syntax error only: what follows it is mostly its consequence.
+fn toml_places(name: &str, text: &str) -> Result<Places, Problems> {
+    let (document, errors) = DeTable::parse_recoverable(text);
+    let start = |error: &toml::de::Error| error.span().map_or(usize::MAX, |span| span.start);
+    if let Some(error) = errors.iter().min_by_key(|error| start(error)) {
+        let position = error.span().map(|span| Position::of(text, span.start));
+        return Err(Problem {
+            line: position.map(|position| position.line),
+            column: position.map(|position| position.column),
+            ..Problem::of_file(name, format!("is not valid TOML: {}", error.message()))
+        }
+        .into());
+    }
+    if let Some(at) = too_large(document.get_ref().values()) {
+        let Position { line, column } = Position::of(text, at);
+        return Err(Problem {
+            line: Some(line),
+            column: Some(column),
+            ..Problem::of_file(name, "the number is too large")
+        }
+        .into());
+    }
+    Ok(Places::of_toml(text, document.get_ref()))
+}
+
+/// Where the first number is that no 64 bits can hold: valid TOML, and refused later without a place.
+fn too_large<'a>(values: impl Iterator<Item = &'a toml::Spanned<DeValue<'a>>>) -> Option<usize> {
+    for value in values {
+        let found = match value.get_ref() {
+            DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+                .is_err()
+                .then(|| value.span().start),
+            DeValue::Table(table) => too_large(table.values()),
+            DeValue::Array(array) => too_large(array.iter()),
+            _ => None,
+        };
+        if found.is_some() {
+            return found;
+        }
+    }
+    None
+}
+
+/// A syntax error of another format, with what its parser says about the place.
+fn syntax(name: &str, error: &(dyn Error + 'static)) -> Problem {
+    let text = error.to_string();
+    let (mut line, mut column) = (None, None);
+    let mut message = text.as_str();
+    if let Some((before, place)) = text.rsplit_once(" line ")
+        && let Some((first, second)) = place.split_once(" column ")
+    {
+        (line, column) = (first.parse().ok(), second.parse().ok());
+        message = before.trim_end_matches(" at");
+        if let Some((before, _)) = message.rsplit_once(" at byte ") {
+            message = before;
+        }
+    }
+    Problem {
+        line,
+        column,
+        ..Problem::of_file(name, format!("cannot be read: {message}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn syntax_errors_have_a_place_in_every_format() {
+        let broken = [
+            (Format::Toml, "a = 1\nb = = 2\n", 2),
+            (Format::Yaml, "a: 1\nb: [1,\nc: 2\n", 3),
+            (Format::Json, "{\"a\": 1,\n \"b\" 2}", 2),
+        ];
+        for (format, text, line) in broken {
+            let problems = read("f", text, format).unwrap_err();
+            let problem = problems.iter().next().unwrap();
+            assert_eq!(problem.line, Some(line), "{problem}");
+            assert!(
+                problem.column.is_some() && !problem.message.contains("line"),
+                "{problem}"
+            );
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The configuration: from a file and the environment to a [`Config`] that is known to make sense, or to everything that
+//! is wrong with it at once.
+//!
+//! ```text
+//! file ── formats ──────► tree of values ── read ──► file::File ── parse ──► Config
+//! variables ─ environment ┘  (spans: where)   form      as typed     sense     what it means
+//! ```
+//!
+//! `read` finds what is wrong in form (unknown keys, wrong types), `parse` what makes no sense (an upstream that does not
+//! exist); each names the key, its line or its variable, and how to mend it. Secrets are read from their files here, once,
+//! and appear in no problem. Nothing here listens, connects or writes.
+
+mod environment;
+mod file;
+mod formats;
+mod model;
+mod parse;
+mod problems;
+mod read;
+mod spans;
+mod strict;
+mod suggest;
+mod values;
+
+#[cfg(test)]
+mod shipped;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+pub use model::{
+    Config, Credentials, Listener, Log, LogFormat, OnUnavailable, Route, Server, Upstream,
+    UpstreamRef, UpstreamTls,
+};
+pub use problems::{Problem, Problems};
+
+/// A valid configuration.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What it means.
+    pub config: Config,
+    /// What is allowed and still doubtful.
+    pub warnings: Vec<Problem>,
+}
+
+/// The format of a configuration file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// `.toml`: the one whose problems have lines.
+    Toml,
+    /// `.yaml` and `.yml`.
+    Yaml,
+    /// `.json`.
+    Json,
+}
+
+// === impl Format ===
+
+impl Format {
+    /// The format that a file's ending tells.
+    pub fn of(path: &Path) -> Option<Self> {
+        let ending = path.extension()?.to_str()?;
+        match ending.to_ascii_lowercase().as_str() {
+            "toml" => Some(Self::Toml),
+            "yaml" | "yml" => Some(Self::Yaml),
+            "json" => Some(Self::Json),
+            _ => None,
+        }
+    }
+}
+
+/// Loads the configuration file at `path`, with the `SIDECAR__…` variables of `env` over it.
+pub fn load(
+    path: &Path,
+    env: impl IntoIterator<Item = (String, String)>,
+) -> Result<Loaded, Problems> {
+    let name = path.display().to_string();
+    let Some(format) = Format::of(path) else {
+        let problem = Problem::of_file(&name, "has no ending that names a format");
+        return Err(problem.hint("call it .toml, .yaml, .yml or .json").into());
+    };
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Problem::of_file(&name, format!("cannot be read: {error}")))?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    load_text(&name, &text, format, folder, env)
+}
+
+/// Loads a configuration from a text. `name` stands for the file in problems; relative paths begin at `base_dir`.
+pub fn load_text(
+    name: &str,
+    text: &str,
+    format: Format,
+    base_dir: &Path,
+    env: impl IntoIterator<Item = (String, String)>,
+) -> Result<Loaded, Problems> {
+    let (mut tree, mut places) = formats::read(name, text, format)?;
+    let misfits = environment::lay_over(name, &mut tree, &mut places, env);
+    let mut read = read::read(name, &mut tree, &places);
+    read.problems.extend(misfits);
+    parse::parse(name, base_dir, read, &places)
+}

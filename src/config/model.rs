@@ -1,0 +1,169 @@
+//! The resolved configuration: what it means, not what was typed. Built only by `parse`, so whoever holds a [`Config`]
+//! holds a valid one.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::HeaderName;
+use ipnet::IpNet;
+
+use crate::session::{Settings as SessionSettings, StoreSettings};
+use crate::visitor::{ConsentRules, CookieSettings, CreationRules, VisitorSource};
+
+/// Everything that a running sidecar goes by.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where clients connect; at least one.
+    pub listeners: Vec<Listener>,
+    /// The Dressipi account and its endpoints.
+    pub dressipi: crate::dressipi::Settings,
+    /// How visitor sessions live.
+    pub session: SessionSettings,
+    /// Where visitor sessions are stored.
+    pub store: StoreSettings,
+    /// The visitor cookie.
+    pub cookie: CookieSettings,
+    /// What counts as consent.
+    pub consent: ConsentRules,
+    /// When a visitor may cost a profile.
+    pub creation: CreationRules,
+    /// Where requests go; at least one.
+    pub routes: Vec<Route>,
+    /// App upstreams.
+    pub upstreams: Vec<Upstream>,
+    /// The admin listener.
+    pub admin: Option<SocketAddr>,
+    /// Logging.
+    pub log: Log,
+    /// The process.
+    pub server: Server,
+}
+
+/// An address that clients connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// The address.
+    pub address: SocketAddr,
+    /// Where visitors' identities are looked for, in this order.
+    pub visitor: Vec<VisitorSource>,
+    /// Peers whose `X-Forwarded-*` and `Forwarded` headers are believed and extended; others' are replaced.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// Where the requests of a path prefix go, and with what credentials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The path prefix; the longest that matches wins.
+    pub path: String,
+    /// Where to.
+    pub upstream: UpstreamRef,
+    /// What replaces the prefix on the way, if anything does.
+    pub upstream_path: Option<String>,
+    /// What is added.
+    pub credentials: Credentials,
+    /// What happens when a visitor's token should be added and there is none.
+    pub on_unavailable: OnUnavailable,
+    /// The client's cookies that may reach Dressipi on this route; app routes pass all.
+    pub cookies: Vec<String>,
+    /// The header in which an app route receives the visitor's Snowplow network user id (`subn`).
+    pub subn_header: Option<HeaderName>,
+}
+
+/// A route's upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UpstreamRef {
+    /// Dressipi itself.
+    Dressipi,
+    /// The app upstream at this index of [`Config::upstreams`].
+    App(usize),
+}
+
+/// What a route adds to its requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credentials {
+    /// The visitor's access token, and to Dressipi the API key.
+    Visitor,
+    /// The API key alone.
+    ApiKey,
+    /// Nothing.
+    None,
+}
+
+/// What happens to a call that should carry a token when there is no usable one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnUnavailable {
+    /// It goes on without the token; Dressipi answers unpersonalised.
+    Anonymous,
+    /// It is answered 503 with `Retry-After`.
+    Reject,
+}
+
+/// A named app server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// The name that routes use.
+    pub name: String,
+    /// Host name or address, without brackets around IPv6.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// TLS, if it is spoken.
+    pub tls: Option<UpstreamTls>,
+    /// How long connecting may take, TLS included.
+    pub connect_timeout: Duration,
+    /// How long the upstream may be silent while it answers.
+    pub read_timeout: Duration,
+    /// How long an idle connection is kept.
+    pub idle_timeout: Duration,
+}
+
+/// TLS towards an upstream. Verification cannot be switched off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// The name that the certificate must have, sent as SNI; never empty.
+    pub server_name: String,
+    /// A PEM bundle of certificate authorities to trust instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Whether HTTP/2 is offered.
+    pub http2: bool,
+}
+
+/// Logging.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// A `tracing` filter, such as `info` or `info,dressipi_sidecar::session=debug`.
+    pub level: String,
+    /// The form of a line.
+    pub format: LogFormat,
+    /// Whether each request has an access line.
+    pub access: bool,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Text,
+    /// For machines, one object a line.
+    Json,
+}
+
+/// The process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Worker threads.
+    pub threads: usize,
+    /// How long the sidecar serves on after it has said that it is not ready any more.
+    pub drain_delay: Duration,
+    /// How long requests in flight may take after that.
+    pub drain_timeout: Duration,
+    /// How long a client may be silent while it sends a request.
+    pub client_timeout: Duration,
+    /// Idle upstream connections kept, in all.
+    pub keepalive_pool: usize,
+    /// How often upstream host names are resolved anew.
+    pub resolve_interval: Duration,
+}

@@ -1,0 +1,196 @@
+//! `[[listeners]]`: where clients connect, and what is believed of them there.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+
+use super::dressipi::Parsed;
+use super::names;
+use super::report::{Report, element, key};
+use crate::config::{Listener, file};
+use crate::visitor::VisitorSource;
+
+/// The listeners that make sense.
+pub(super) fn parse(
+    report: &mut Report<'_>,
+    raw: Option<Vec<file::Listener>>,
+    dressipi: &Parsed,
+) -> Vec<Listener> {
+    let raw = raw.unwrap_or_default();
+    if raw.is_empty() {
+        report.missing(
+            "listeners",
+            "add [[listeners]] with an address, such as \"127.0.0.1:8080\"",
+        );
+    }
+    let mut listeners: Vec<Listener> = Vec::new();
+    for (number, raw) in raw.into_iter().enumerate() {
+        let path = element("listeners", number);
+        let address = address(report, &key(&path, "address"), raw.address.as_deref());
+        if let Some(address) = address
+            && let Some(other) = listeners
+                .iter()
+                .find(|other| overlap(other.address, address))
+        {
+            let message = format!("{address} is taken by another listener ({})", other.address);
+            report.problem(&key(&path, "address"), message);
+        }
+        let trusted = raw.trusted.unwrap_or(false)
+            || address.is_none_or(|address| address.ip().is_loopback());
+        let visitor = sources(
+            report,
+            &key(&path, "visitor"),
+            raw.visitor,
+            trusted,
+            dressipi,
+        );
+        let trusted_proxies = proxies(report, &key(&path, "trusted_proxies"), raw.trusted_proxies);
+        listeners.extend(address.map(|address| Listener {
+            address,
+            visitor,
+            trusted_proxies,
+        }));
+    }
+    listeners
+}
+
+/// An address to listen on. Port 0, any free one, is for tests.
+pub(super) fn address(
+    report: &mut Report<'_>,
+    path: &str,
+    text: Option<&str>,
+) -> Option<SocketAddr> {
+    let Some(text) = text else {
+        report.missing(path, "an IP address and a port, such as \"127.0.0.1:8080\"");
+        return None;
+    };
+    let address = text.trim().parse().ok();
+    if address.is_none() {
+        let port = text.trim().trim_start_matches(':');
+        let hint = match (port.parse::<u16>(), text.rsplit_once(':')) {
+            (Ok(port), _) => format!(
+                "\"0.0.0.0:{port}\" for everybody, \"127.0.0.1:{port}\" for this host alone"
+            ),
+            (_, Some(("localhost", port))) => {
+                format!("names are not looked up here; write \"127.0.0.1:{port}\"")
+            }
+            _ => "such as \"127.0.0.1:8080\" or \"[::1]:8080\"; names are not looked up here"
+                .to_owned(),
+        };
+        report.problem_hint(
+            path,
+            format!("{text:?} is not an IP address with a port"),
+            hint,
+        );
+    }
+    address
+}
+
+/// Whether the second of two listeners cannot be bound.
+pub(super) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let same_family = a.is_ipv4() == b.is_ipv4();
+    let same_host =
+        a.ip() == b.ip() || (same_family && (a.ip().is_unspecified() || b.ip().is_unspecified()));
+    a.port() != 0 && a.port() == b.port() && same_host
+}
+
+fn sources(
+    report: &mut Report<'_>,
+    path: &str,
+    raw: Option<Vec<String>>,
+    trusted: bool,
+    dressipi: &Parsed,
+) -> Vec<VisitorSource> {
+    let Some(raw) = raw else {
+        return vec![VisitorSource::Cookie];
+    };
+    if raw.is_empty() {
+        report.problem_hint(
+            path,
+            "names no source",
+            "such as [\"cookie\"] or [\"header:x-visitor-id\"]",
+        );
+    }
+    let mut sources = Vec::new();
+    for (number, text) in raw.iter().enumerate() {
+        let path = element(path, number);
+        if report.broken(&path) {
+            continue;
+        }
+        let Some(source) = source(report, &path, text, dressipi) else {
+            continue;
+        };
+        if matches!(source, VisitorSource::Header(_)) && !trusted {
+            report.problem_hint(
+                &path,
+                "would let everybody who can connect be any visitor",
+                "listen on a loopback address; or, where only the app can connect, say so with trusted = true",
+            );
+        }
+        if sources.contains(&source) {
+            report.problem(&path, format!("{text:?} is there twice"));
+        }
+        sources.push(source);
+    }
+    sources
+}
+
+fn source(
+    report: &mut Report<'_>,
+    path: &str,
+    text: &str,
+    dressipi: &Parsed,
+) -> Option<VisitorSource> {
+    let name = match text.trim().split_once(':') {
+        None if text.trim() == "cookie" => return Some(VisitorSource::Cookie),
+        Some(("header", name)) => names::header(report, path, name)?,
+        _ => {
+            let message = format!("{text:?} is not a visitor source");
+            report.problem_hint(path, message, "\"cookie\" or \"header:<name>\"");
+            return None;
+        }
+    };
+    if names::is_credential(&name, &dressipi.headers) {
+        let message = format!("the header `{name}` carries credentials and cannot name a visitor");
+        report.problem_hint(
+            path,
+            message,
+            "choose another, such as \"header:x-visitor-id\"",
+        );
+        return None;
+    }
+    Some(VisitorSource::Header(name))
+}
+
+fn proxies(report: &mut Report<'_>, path: &str, raw: Option<Vec<String>>) -> Vec<IpNet> {
+    let mut nets = Vec::new();
+    for (number, text) in raw.unwrap_or_default().iter().enumerate() {
+        let path = element(path, number);
+        let text = text.trim();
+        let net = text
+            .parse()
+            .ok()
+            .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+        if net.is_none() && !report.broken(&path) {
+            let message = format!("{text:?} is not an IP address or network");
+            report.problem_hint(&path, message, "such as \"10.0.0.0/8\" or \"192.0.2.7\"");
+        }
+        nets.extend(net);
+    }
+    nets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_overlap_where_the_kernel_says_so() {
+        let overlap = |a: &str, b: &str| overlap(a.parse().unwrap(), b.parse().unwrap());
+        assert!(overlap("127.0.0.1:80", "127.0.0.1:80"));
+        assert!(overlap("0.0.0.0:80", "127.0.0.1:80"));
+        assert!(!overlap("127.0.0.1:80", "127.0.0.2:80"));
+        assert!(!overlap("127.0.0.1:0", "127.0.0.1:0"));
+        assert!(!overlap("0.0.0.0:80", "[::]:80"));
+    }
+}

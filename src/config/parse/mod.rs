@@ -1,0 +1,71 @@
+//! From what was typed to what it means: defaults, and everything that makes no sense.
+//!
+//! Each section has its parser; what concerns two of them is checked by the later one of [`parse`]. No parser stops at a
+//! problem: it notes it and goes on, so that one run shows them all.
+
+mod dressipi;
+mod files;
+mod listeners;
+mod names;
+mod process;
+mod report;
+mod routes;
+mod session;
+mod upstreams;
+mod visitor;
+
+use std::path::Path;
+
+use super::read::Read;
+use super::spans::Places;
+use super::{Config, Loaded, Problems};
+use report::Report;
+
+/// Decides what a configuration means.
+pub(super) fn parse(
+    name: &str,
+    base_dir: &Path,
+    read: Read,
+    places: &Places,
+) -> Result<Loaded, Problems> {
+    let mut report = Report::new(name, base_dir, read, places);
+    let file = report.take_file();
+
+    let dressipi = dressipi::parse(&mut report, file.dressipi);
+    let listeners = listeners::parse(&mut report, file.listeners, &dressipi);
+    let admin = process::admin(&mut report, file.admin, &listeners);
+    let cookie = visitor::cookie(&mut report, file.cookie.unwrap_or_default());
+    let consent = visitor::consent(&mut report, file.consent.unwrap_or_default(), &cookie);
+    let creation = visitor::creation(&mut report, file.creation.unwrap_or_default());
+    let (session, store) = session::parse(&mut report, file.session.unwrap_or_default(), &cookie);
+    let upstreams = upstreams::parse(&mut report, file.upstreams);
+    let around = routes::Around {
+        dressipi: &dressipi,
+        listeners: &listeners,
+        cookie: &cookie,
+        upstreams: &upstreams,
+    };
+    let routes = routes::parse(&mut report, file.routes, &around);
+    let log = process::log(&mut report, file.log.unwrap_or_default());
+    let server = process::server(&mut report, file.server.unwrap_or_default());
+
+    let whole = dressipi
+        .settings
+        .zip(store)
+        .map(|(dressipi, store)| Config {
+            listeners,
+            dressipi,
+            session,
+            store,
+            cookie,
+            consent,
+            creation,
+            routes,
+            upstreams: upstreams.upstreams,
+            admin,
+            log,
+            server,
+        });
+    let (config, warnings) = report.finish(whole)?;
+    Ok(Loaded { config, warnings })
+}

@@ -1,0 +1,152 @@
+//! `[admin]`, `[log]` and `[server]`: the process and those who look after it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::listeners::{address, overlap};
+use super::report::{Report, duration, key};
+use crate::config::suggest;
+use crate::config::values;
+use crate::config::{Listener, Log, LogFormat, Server, file};
+
+/// The words that a log directive may end in.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// The admin listener's address.
+pub(super) fn admin(
+    report: &mut Report<'_>,
+    raw: Option<file::Admin>,
+    listeners: &[Listener],
+) -> Option<SocketAddr> {
+    let Some(raw) = raw else {
+        if !report.broken("admin") {
+            let message = "is not there: no health checks, no metrics, no status page";
+            report.warning(
+                "admin",
+                message,
+                "add [admin] with address = \"127.0.0.1:9901\"",
+            );
+        }
+        return None;
+    };
+    let address = address(report, "admin.address", raw.address.as_deref())?;
+    if let Some(listener) = listeners
+        .iter()
+        .find(|listener| overlap(listener.address, address))
+    {
+        let message = format!("{address} is taken by a listener ({})", listener.address);
+        report.problem(&key("admin", "address"), message);
+    }
+    Some(address)
+}
+
+/// Logging.
+pub(super) fn log(report: &mut Report<'_>, raw: file::Log) -> Log {
+    let level = raw.level.unwrap_or_else(|| "info".to_owned());
+    if let Err((message, hint)) = check_level(&level) {
+        report.problem_hint("log.level", message, hint);
+    }
+    Log {
+        level: level.trim().to_owned(),
+        format: match raw.format {
+            Some(values::LogFormat::Auto) | None => LogFormat::Auto,
+            Some(values::LogFormat::Text) => LogFormat::Text,
+            Some(values::LogFormat::Json) => LogFormat::Json,
+        },
+        access: raw.access.unwrap_or(true),
+    }
+}
+
+/// Checks a `tracing` filter: directives between commas, each a level, a module, or `module=level`. The filter itself
+/// takes any word for a module, so `inof` would switch logging off in silence; here a word without `::` must be a level
+/// or be far from one.
+fn check_level(text: &str) -> Result<(), (String, String)> {
+    let example = || "such as \"info\" or \"info,dressipi_sidecar::session=debug\"".to_owned();
+    for directive in text.split(',').map(str::trim) {
+        let (module, level) = match directive.rsplit_once('=') {
+            Some((module, level)) => (module, Some(level)),
+            None => (directive, None),
+        };
+        let module_fits = |c: char| c.is_ascii_alphanumeric() || "_:-[]{}=.\"".contains(c);
+        if module.is_empty() || !module.chars().all(module_fits) {
+            return Err((format!("{directive:?} is not a log level"), example()));
+        }
+        let near = |word: &str| {
+            suggest::nearest(word, LEVELS).map(|near| format!("did you mean {near:?}?"))
+        };
+        match level {
+            Some(level) if !is_level(level) => {
+                return Err((
+                    format!("{level:?} is not a log level"),
+                    near(level).unwrap_or_else(example),
+                ));
+            }
+            None if !is_level(module) && !module.contains(':') => {
+                if let Some(hint) = near(module) {
+                    return Err((format!("{module:?} is not a log level"), hint));
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn is_level(word: &str) -> bool {
+    LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word))
+}
+
+/// The process.
+pub(super) fn server(report: &mut Report<'_>, raw: file::Server) -> Server {
+    let at = |name| key("server", name);
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = report.count(&at("threads"), raw.threads, processors as u64, 1024);
+    let keepalive_pool = report.count(&at("keepalive_pool"), raw.keepalive_pool, 128, 1_000_000);
+    Server {
+        threads: usize::try_from(threads).unwrap_or(usize::MAX),
+        drain_delay: duration(raw.drain_delay, Duration::from_secs(2)),
+        drain_timeout: duration(raw.drain_timeout, Duration::from_secs(20)),
+        client_timeout: report.positive(
+            &at("client_timeout"),
+            raw.client_timeout,
+            Duration::from_secs(60),
+        ),
+        keepalive_pool: usize::try_from(keepalive_pool).unwrap_or(usize::MAX),
+        resolve_interval: report.positive(
+            &at("resolve_interval"),
+            raw.resolve_interval,
+            Duration::from_secs(30),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_levels_are_levels_or_modules_with_one() {
+        for good in [
+            "info",
+            "WARN",
+            "info,dressipi_sidecar::session=debug",
+            "pingora=off",
+            "hyper",
+            "a::b[span{x=1}]=info",
+        ] {
+            assert_eq!(check_level(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            "inof",
+            "debgu",
+            "info,",
+            "a=verbose",
+            "=info",
+            "in fo",
+            "info;debug",
+        ] {
+            assert!(check_level(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! `[session]`: how visitor sessions live, and where they are stored.
+
+use super::files;
+use super::report::{Report, duration, key};
+use crate::config::file;
+use crate::config::values::{Bytes, OnLost as RawOnLost, StoreKind};
+use crate::session::{OnLost, Policy, Settings, StoreSettings};
+use crate::visitor::CookieSettings;
+
+/// How many visitors the memory store holds if nothing else is said: some 100 MB at most.
+const MEMORY_VISITORS: u64 = 100_000;
+/// The page cache of redb if nothing else is said.
+const PAGE_CACHE: u64 = 64 << 20;
+/// More of anything than this is a slip of the finger.
+const MANY: u64 = 1_000_000_000;
+
+/// The settings of the sessions and of their store. `None` for a store that makes no sense.
+pub(super) fn parse(
+    report: &mut Report<'_>,
+    mut raw: file::Session,
+    cookie: &CookieSettings,
+) -> (Settings, Option<StoreSettings>) {
+    let store = store(report, &mut raw);
+    let at = |name| key("session", name);
+    let default = Settings::default();
+    let policy = policy(report, &raw, default.policy);
+
+    let min_backoff = report.positive(&at("min_backoff"), raw.min_backoff, default.min_backoff);
+    // A default that does not fit with what was typed is not a problem: it gives way.
+    let longest = default.max_backoff.max(min_backoff);
+    let max_backoff = report.positive(&at("max_backoff"), raw.max_backoff, longest);
+    if max_backoff < min_backoff {
+        let message = format!(
+            "is shorter than min_backoff ({})",
+            humantime::format_duration(min_backoff)
+        );
+        report.problem(&at("max_backoff"), message);
+    }
+    let idle_timeout = report.positive(&at("idle_timeout"), raw.idle_timeout, default.idle_timeout);
+    if idle_timeout < cookie.max_age {
+        report.warning(
+            &at("idle_timeout"),
+            "is shorter than cookie.max_age: whoever comes back in between costs a second profile",
+            "make it as long as the cookie's life",
+        );
+    }
+    let max_flows = report.count(
+        &at("max_flows"),
+        raw.max_flows,
+        default.max_flows as u64,
+        100_000,
+    );
+    let settings = Settings {
+        policy,
+        max_wait: duration(raw.max_wait, default.max_wait),
+        max_flows: usize::try_from(max_flows).unwrap_or(usize::MAX),
+        cache_capacity: report.count(
+            &at("cache_capacity"),
+            raw.cache_capacity,
+            default.cache_capacity,
+            MANY,
+        ),
+        idle_timeout,
+        min_backoff,
+        max_backoff,
+        rejection_pause: report.positive(
+            &at("rejection_pause"),
+            raw.rejection_pause,
+            default.rejection_pause,
+        ),
+    };
+    (settings, store)
+}
+
+fn policy(report: &mut Report<'_>, raw: &file::Session, default: Policy) -> Policy {
+    let at = |name| key("session", name);
+    Policy {
+        expiry_margin: duration(raw.expiry_margin, default.expiry_margin),
+        refresh_ahead: duration(raw.refresh_ahead, default.refresh_ahead),
+        max_code_age: report.positive(&at("max_code_age"), raw.max_code_age, default.max_code_age),
+        on_lost: match raw.on_lost {
+            None => default.on_lost,
+            Some(RawOnLost::Recreate) => OnLost::Recreate,
+            Some(RawOnLost::Anonymous) => OnLost::Anonymous,
+        },
+        max_unconfirmed: report.count(
+            &at("max_unconfirmed"),
+            raw.max_unconfirmed,
+            default.max_unconfirmed,
+            1000,
+        ),
+        unconfirmed_pause: report.positive(
+            &at("unconfirmed_pause"),
+            raw.unconfirmed_pause,
+            default.unconfirmed_pause,
+        ),
+    }
+}
+
+fn store(report: &mut Report<'_>, raw: &mut file::Session) -> Option<StoreSettings> {
+    if report.broken("session.store") {
+        return None;
+    }
+    match raw.store.unwrap_or(StoreKind::Redb) {
+        StoreKind::Memory => Some(memory(report, raw)),
+        StoreKind::Redb => redb(report, raw),
+    }
+}
+
+fn memory(report: &mut Report<'_>, raw: &file::Session) -> StoreSettings {
+    let foreign = [
+        ("path", raw.path.is_some()),
+        ("keys_file", raw.keys_file.is_some()),
+        ("page_cache", raw.page_cache.is_some()),
+    ];
+    for (name, _) in foreign.into_iter().filter(|(_, given)| *given) {
+        report.problem_hint(
+            &key("session", name),
+            "has no meaning for the memory store",
+            "leave it out, or set store = \"redb\"",
+        );
+    }
+    report.warning(
+        "session.store",
+        "forgets every visitor on exit: each of them then costs a second profile",
+        "use \"redb\" for anything but demonstrations and tests",
+    );
+    let path = key("session", "max_visitors");
+    StoreSettings::Memory {
+        max_visitors: report.count(&path, raw.max_visitors, MEMORY_VISITORS, MANY),
+    }
+}
+
+fn redb(report: &mut Report<'_>, raw: &mut file::Session) -> Option<StoreSettings> {
+    let at = |name| key("session", name);
+    if raw.max_visitors.is_some() {
+        let hint = "leave it out: the file holds as many as the disk does";
+        report.problem_hint(
+            &at("max_visitors"),
+            "has no meaning for the redb store",
+            hint,
+        );
+    }
+    let Bytes(page_cache) = raw.page_cache.unwrap_or(Bytes(PAGE_CACHE));
+    let cache_bytes = usize::try_from(page_cache).unwrap_or(usize::MAX);
+    if page_cache == 0 {
+        report.problem(&at("page_cache"), "must be more than zero");
+    }
+    let keys_file = raw.keys_file.take().map(|file| {
+        // Only whether it is there: the keyring judges what is in it.
+        files::read(report, &at("keys_file"), &file);
+        report.file_path(&file)
+    });
+    if keys_file.is_none() && !report.broken(&at("keys_file")) {
+        report.warning(
+            &at("keys_file"),
+            "is not given: a key is made beside the database, where whoever has one has the other",
+            "keep the key apart: `dressipi-sidecar keygen` makes one",
+        );
+    }
+    let Some(path) = raw.path.take() else {
+        let hint = "where the redb store keeps its file, such as \"/var/lib/dressipi-sidecar/sessions.redb\"";
+        report.missing(&at("path"), hint);
+        return None;
+    };
+    if path.trim().is_empty() {
+        report.problem(&at("path"), "is empty");
+    }
+    let path = report.file_path(&path);
+    if keys_file.as_ref() == Some(&path) {
+        report.problem(&at("path"), "is the same file as keys_file");
+    }
+    Some(StoreSettings::Redb {
+        path,
+        keys_file,
+        cache_bytes,
+    })
+}

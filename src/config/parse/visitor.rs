@@ -1,0 +1,197 @@
+//! `[cookie]`, `[consent]` and `[creation]`: who is a visitor, and who may cost a profile.
+
+use std::time::Duration;
+
+use super::names;
+use super::report::{Report, element, key};
+use crate::config::file;
+use crate::config::values;
+use crate::visitor::{
+    ConsentRules, CookieSettings, CreateOn, CreationRules, RequiredCookie, SameSite,
+};
+
+/// What browsers cap a cookie's life at (RFC 6265bis §5.5).
+const LONGEST_LIFE: Duration = Duration::from_secs(400 * 24 * 3600);
+
+/// The visitor cookie.
+pub(super) fn cookie(report: &mut Report<'_>, raw: file::Cookie) -> CookieSettings {
+    let at = |name| key("cookie", name);
+    let default = CookieSettings::default();
+    let cookie = CookieSettings {
+        name: raw.name.unwrap_or(default.name),
+        secure: raw.secure.unwrap_or(default.secure),
+        same_site: raw
+            .same_site
+            .map_or(default.same_site, |same_site| match same_site {
+                values::SameSite::Lax => SameSite::Lax,
+                values::SameSite::Strict => SameSite::Strict,
+                values::SameSite::None => SameSite::None,
+            }),
+        max_age: report.positive(&at("max_age"), raw.max_age, default.max_age),
+        domain: raw.domain,
+        path: raw.path.unwrap_or(default.path),
+    };
+    names::cookie(report, &at("name"), &cookie.name);
+    names::url_path(report, &at("path"), &cookie.path);
+    if cookie.path.contains(';') {
+        report.problem(&at("path"), "has a `;`, which ends the attribute");
+    }
+    if cookie.max_age > LONGEST_LIFE {
+        report.problem_hint(
+            &at("max_age"),
+            "is longer than browsers keep a cookie",
+            "400d at most",
+        );
+    } else if !cookie.max_age.is_zero() && cookie.max_age.subsec_nanos() > 0 {
+        report.problem(
+            &at("max_age"),
+            "must be whole seconds, as the cookie's Max-Age is",
+        );
+    }
+    let host = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-';
+    if let Some(domain) = &cookie.domain
+        && (domain.is_empty() || domain.starts_with('.') || !domain.chars().all(host))
+    {
+        let message = format!("{domain:?} is not a domain");
+        report.problem_hint(
+            &at("domain"),
+            message,
+            "such as \"shop.example\", with no dot before it",
+        );
+    }
+    prefixes(report, &cookie);
+    if cookie.same_site == SameSite::None && !cookie.secure {
+        report.problem_hint(
+            &at("same_site"),
+            "\"none\" needs a secure cookie; browsers drop the others",
+            "leave out secure = false, or use \"lax\"",
+        );
+    }
+    if !cookie.secure {
+        let message = "is off: the visitor cookie travels in the clear";
+        report.warning(&at("secure"), message, "switch it off on localhost only");
+    }
+    cookie
+}
+
+/// What browsers demand of names with a prefix (RFC 6265bis §4.1.3); they compare it without regard to case.
+fn prefixes(report: &mut Report<'_>, cookie: &CookieSettings) {
+    let name = cookie.name.to_ascii_lowercase();
+    let (host, secure) = (name.starts_with("__host-"), name.starts_with("__secure-"));
+    let other_name = "give the cookie another name, such as name = \"dressipi-visitor\"";
+    if (host || secure) && !cookie.secure {
+        let message = format!(
+            "browsers drop a cookie called {:?} that is not secure",
+            cookie.name
+        );
+        report.problem_hint("cookie.secure", message, other_name);
+    }
+    if host && cookie.domain.is_some() {
+        let message = format!(
+            "browsers drop a cookie called {:?} with a domain",
+            cookie.name
+        );
+        report.problem_hint(
+            "cookie.domain",
+            message,
+            "give it a name without __Host-, such as \"__Secure-dressipi-visitor\"",
+        );
+    }
+    if host && cookie.path != "/" {
+        let message = format!(
+            "browsers drop a cookie called {:?} with a path but \"/\"",
+            cookie.name
+        );
+        report.problem_hint(
+            "cookie.path",
+            message,
+            "give it a name without __Host-, such as \"__Secure-dressipi-visitor\"",
+        );
+    }
+}
+
+/// What counts as consent.
+pub(super) fn consent(
+    report: &mut Report<'_>,
+    raw: file::Consent,
+    cookie: &CookieSettings,
+) -> ConsentRules {
+    let at = |name| key("consent", name);
+    let default = ConsentRules::default();
+    let opt_out_cookies = raw.opt_out_cookies.unwrap_or(default.opt_out_cookies);
+    cookies(report, &at("opt_out_cookies"), &opt_out_cookies);
+    if let Some(number) = opt_out_cookies.iter().position(|name| *name == cookie.name) {
+        let path = element(&at("opt_out_cookies"), number);
+        report.problem(
+            &path,
+            "is the visitor cookie: every visitor would have opted out",
+        );
+    }
+    if raw.required_value.is_some()
+        && raw.required_cookie.is_none()
+        && !report.broken(&at("required_cookie"))
+    {
+        report.problem_hint(
+            &at("required_value"),
+            "is the value of no cookie",
+            "name the cookie in required_cookie",
+        );
+    }
+    if raw.required_value.as_deref() == Some("") {
+        let hint = "leave it out if any value will do";
+        report.problem_hint(&at("required_value"), "is empty", hint);
+    }
+    if let Some(name) = &raw.required_cookie {
+        names::cookie(report, &at("required_cookie"), name);
+        if *name == cookie.name {
+            let message = "is the visitor cookie, which is no consent";
+            report.problem(&at("required_cookie"), message);
+        }
+        if opt_out_cookies.contains(name) {
+            let message = format!("{name:?} is an opt-out cookie too: nobody could consent");
+            report.problem(&at("required_cookie"), message);
+        }
+    }
+    ConsentRules {
+        opt_out_cookies,
+        required_cookie: raw.required_cookie.map(|name| RequiredCookie {
+            name,
+            value: raw.required_value,
+        }),
+        honour_gpc: raw.honour_gpc.unwrap_or(default.honour_gpc),
+    }
+}
+
+/// Names of cookies.
+pub(super) fn cookies(report: &mut Report<'_>, path: &str, names: &[String]) {
+    for (number, name) in names.iter().enumerate() {
+        let path = element(path, number);
+        if !report.broken(&path) {
+            names::cookie(report, &path, name);
+        }
+    }
+}
+
+/// When a visitor may cost a profile.
+pub(super) fn creation(report: &mut Report<'_>, raw: file::Creation) -> CreationRules {
+    let default = CreationRules::default();
+    let extra_bots = raw.extra_bots.unwrap_or(default.extra_bots);
+    for (number, part) in extra_bots.iter().enumerate() {
+        let path = element("creation.extra_bots", number);
+        if part.trim().is_empty() && !report.broken(&path) {
+            report.problem(&path, "is empty, which is a part of every User-Agent");
+        }
+    }
+    CreationRules {
+        create: raw.create.map_or(default.create, |create| match create {
+            values::Create::FirstRequest => CreateOn::FirstRequest,
+            values::Create::Navigation => CreateOn::Navigation,
+            values::Create::Returning => CreateOn::Returning,
+        }),
+        exclude_bots: raw.exclude_bots.unwrap_or(default.exclude_bots),
+        extra_bots: extra_bots
+            .iter()
+            .map(|part| part.trim().to_lowercase())
+            .collect(),
+    }
+}

@@ -1,0 +1,187 @@
+//! The kinds of value that TOML has no type for: durations, amounts of memory, and names out of a few.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::{self, Deserializer, Visitor};
+
+/// A duration, written `"30s"`, `"1h 30m"` or `"400d"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span(pub(crate) Duration);
+
+/// An amount of memory, written `"64 MiB"` or as a number of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bytes(pub(crate) u64);
+
+/// Where visitor sessions are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StoreKind {
+    /// In memory.
+    Memory,
+    /// In one file.
+    Redb,
+}
+
+/// `SameSite` of the visitor cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum SameSite {
+    /// `Lax`
+    Lax,
+    /// `Strict`
+    Strict,
+    /// `None`
+    None,
+}
+
+/// On which request a new visitor may cost a profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Create {
+    /// The first.
+    FirstRequest,
+    /// The first that fetches a page.
+    Navigation,
+    /// The first that brings the cookie back.
+    Returning,
+}
+
+/// What happens to a visitor whose token set is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum OnLost {
+    /// A new profile.
+    Recreate,
+    /// Anonymous from then on.
+    Anonymous,
+}
+
+/// What a route adds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Credentials {
+    /// The visitor's token.
+    Visitor,
+    /// The API key alone.
+    ApiKey,
+    /// Nothing.
+    None,
+}
+
+/// What happens when the token is wanting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum OnUnavailable {
+    /// The request goes on without.
+    Anonymous,
+    /// 503.
+    Reject,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// Text.
+    Text,
+    /// JSON.
+    Json,
+}
+
+impl<'de> Deserialize<'de> for StoreKind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match String::deserialize(deserializer)?.as_str() {
+            "memory" => Ok(Self::Memory),
+            "redb" => Ok(Self::Redb),
+            "redis" => Err(de::Error::custom(
+                "\"redis\" is not supported by this build; use \"redb\" (one replica) or \"memory\"",
+            )),
+            other => Err(de::Error::unknown_variant(other, &["memory", "redb"])),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Span;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a duration with its unit, such as \"30s\" or \"10m\"")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Span, E> {
+                let wrong = |why| {
+                    E::custom(format_args!(
+                        "{text:?} is not a duration such as \"30s\" or \"10m\": {why}"
+                    ))
+                };
+                humantime::parse_duration(text.trim())
+                    .map(Span)
+                    .map_err(wrong)
+            }
+        }
+        deserializer.deserialize_any(Text)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Amount;
+        impl Visitor<'_> for Amount {
+            type Value = Bytes;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an amount such as \"64 MiB\", or a number of bytes")
+            }
+            fn visit_u64<E: de::Error>(self, bytes: u64) -> Result<Bytes, E> {
+                Ok(Bytes(bytes))
+            }
+            fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<Bytes, E> {
+                let negative = |_| E::custom("must not be negative");
+                u64::try_from(bytes).map(Bytes).map_err(negative)
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Bytes, E> {
+                let wrong =
+                    || E::custom(format_args!("{text:?} is not an amount such as \"64 MiB\""));
+                parse_bytes(text).map(Bytes).ok_or_else(wrong)
+            }
+        }
+        deserializer.deserialize_any(Amount)
+    }
+}
+
+/// A whole number and a unit; the units with `i` count in 1024s (IEC 80000-13), the others in 1000s.
+fn parse_bytes(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let end = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let factor: u64 = match text[end..].trim_start().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kb" => 1000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        _ => return None,
+    };
+    text[..end].parse::<u64>().ok()?.checked_mul(factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_have_units_of_1000_and_of_1024() {
+        assert_eq!(parse_bytes("64 MiB"), Some(64 << 20));
+        assert_eq!(parse_bytes("64MB"), Some(64_000_000));
+        assert_eq!(parse_bytes("1024"), Some(1024));
+        for bad in ["", "MiB", "1.5 GiB", "-1", "64 M", "99999999999 GiB"] {
+            assert_eq!(parse_bytes(bad), None, "{bad}");
+        }
+    }
+}

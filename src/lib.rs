@@ -1,0 +1,19 @@
+//! `dressipi-sidecar`: an authenticating reverse proxy for the Dressipi API. One visitor, one profile, whatever happens.
+//!
+//! Imports point one way, and `tests/layers.rs` holds that:
+//! `clock, secret → oauth, visitor → session → dressipi → config → telemetry → proxy, admin → server → cli`.
+//! The `simulator` stands apart: it shares nothing with the client that it tests.
+
+pub mod admin;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod dressipi;
+pub mod oauth;
+pub mod proxy;
+pub mod secret;
+pub mod server;
+pub mod session;
+pub mod simulator;
+pub mod telemetry;
+pub mod visitor;

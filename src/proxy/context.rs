@@ -1,0 +1,164 @@
+//! What one exchange remembers from phase to phase.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use tokio::sync::Notify;
+
+use super::identity::AnonymousReason;
+use super::rescue::Rescue;
+use super::snapshot::Snapshot;
+use crate::session::Authorized;
+use crate::visitor::VisitorKey;
+
+/// The context of one exchange.
+pub struct Exchange {
+    /// The configuration that it goes by from beginning to end.
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) begun: Instant,
+    /// The index of its route.
+    pub(super) route: Option<usize>,
+    pub(super) visitor: VisitorState,
+    /// The `Set-Cookie` value for the answer.
+    pub(super) set_cookie: Option<String>,
+    pub(super) replay: Replay,
+    /// Attempts at connecting.
+    pub(super) attempts: usize,
+    /// What to answer if the sidecar has to answer by itself.
+    pub(super) rescue: Option<Rescue>,
+    pub(super) status: u16,
+    _in_flight: Ticket,
+}
+
+/// What is known of the visitor.
+#[derive(Debug)]
+pub(super) enum VisitorState {
+    /// The route does not ask.
+    NotAsked,
+    /// A visitor whose token is still to be ensured.
+    Known { key: VisitorKey, create: bool },
+    /// A visitor with a usable token.
+    Authorized {
+        key: VisitorKey,
+        create: bool,
+        authorized: Authorized,
+    },
+    /// The call goes without a token.
+    Anonymous {
+        key: Option<VisitorKey>,
+        reason: AnonymousReason,
+    },
+}
+
+/// Where an exchange is with its one replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Replay {
+    /// It has not been rejected.
+    NotNeeded,
+    /// A token was rejected; the request is to be sent once more with another one.
+    Wanted,
+    /// That has been done.
+    Done,
+}
+
+/// Counts exchanges in flight, so that a drain knows when it is over.
+#[derive(Clone, Debug, Default)]
+pub struct InFlight(Arc<Counter>);
+
+#[derive(Debug, Default)]
+struct Counter {
+    count: AtomicUsize,
+    emptied: Notify,
+}
+
+/// One exchange's place in the count.
+pub(super) struct Ticket(Arc<Counter>);
+
+// === impl Exchange ===
+
+impl Exchange {
+    pub(super) fn new(snapshot: Arc<Snapshot>, in_flight: &InFlight) -> Self {
+        Self {
+            snapshot,
+            begun: Instant::now(),
+            route: None,
+            visitor: VisitorState::NotAsked,
+            set_cookie: None,
+            replay: Replay::NotNeeded,
+            attempts: 0,
+            rescue: None,
+            status: 0,
+            _in_flight: in_flight.enter(),
+        }
+    }
+}
+
+// === impl VisitorState ===
+
+impl VisitorState {
+    pub(super) fn authorized(&self) -> Option<&Authorized> {
+        match self {
+            Self::Authorized { authorized, .. } => Some(authorized),
+            _ => None,
+        }
+    }
+
+    pub(super) fn anonymous(&self) -> Option<AnonymousReason> {
+        match self {
+            Self::Anonymous { reason, .. } => Some(*reason),
+            _ => None,
+        }
+    }
+
+    pub(super) fn key(&self) -> Option<&VisitorKey> {
+        match self {
+            Self::NotAsked => None,
+            Self::Known { key, .. } | Self::Authorized { key, .. } => Some(key),
+            Self::Anonymous { key, .. } => key.as_ref(),
+        }
+    }
+
+    /// The word for logs.
+    pub(super) fn label(&self) -> &'static str {
+        match self {
+            Self::NotAsked => "none",
+            Self::Known { .. } => "pending",
+            Self::Authorized { .. } => "visitor",
+            Self::Anonymous { reason, .. } => reason.label(),
+        }
+    }
+}
+
+// === impl InFlight ===
+
+impl InFlight {
+    pub(super) fn enter(&self) -> Ticket {
+        self.0.count.fetch_add(1, Ordering::Relaxed);
+        Ticket(self.0.clone())
+    }
+
+    /// How many exchanges are in flight.
+    pub fn count(&self) -> usize {
+        self.0.count.load(Ordering::Relaxed)
+    }
+
+    /// Waits until none is.
+    pub async fn emptied(&self) {
+        loop {
+            let emptied = self.0.emptied.notified();
+            if self.count() == 0 {
+                return;
+            }
+            emptied.await;
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if self.0.count.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.emptied.notify_waiters();
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! PURE: who asks, and whether they may have a profile.
+
+use http::{HeaderMap, HeaderName};
+
+use super::snapshot::VisitorRules;
+use crate::clock::Timestamp;
+use crate::session::Unavailable;
+use crate::visitor::{
+    Arrival, Consent, Cookies, Lookup, Namespace, VisitorKey, VisitorSource, consent, is_bot,
+    may_create,
+};
+
+/// What a request says about its visitor.
+#[derive(Debug)]
+pub(super) enum Identity {
+    /// A visitor, and whether a profile may be made for them on this request.
+    Visitor {
+        key: VisitorKey,
+        create: bool,
+        /// The `Set-Cookie` value that introduces a new visitor.
+        set_cookie: Option<String>,
+    },
+    /// Nobody whom the sidecar keeps apart.
+    Nobody(AnonymousReason),
+    /// A visitor who opted out, with the key of what is to be forgotten, if there is anything.
+    OptedOut { forget: Option<VisitorKey> },
+}
+
+/// Why a call goes without a visitor's token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AnonymousReason {
+    /// The visitor opted out.
+    OptOut,
+    /// The consent that the shop asks for is missing.
+    NoConsent,
+    /// The request names no visitor, and none may be minted for it.
+    NoVisitor,
+    /// There is a visitor, but no usable token.
+    Unavailable(Unavailable),
+}
+
+/// The longest id that a header may name: longer ones are no ids.
+const MAX_HEADER_ID: usize = 256;
+
+/// Reads the identity from `headers`. `random` makes the id of a new visitor.
+pub(super) fn identify(
+    headers: &HeaderMap,
+    sources: &[VisitorSource],
+    rules: &VisitorRules,
+    now: Timestamp,
+    random: impl FnOnce() -> Option<[u8; 16]>,
+) -> Identity {
+    match consent(headers, &rules.consent) {
+        Consent::Given => {}
+        Consent::Missing => return Identity::Nobody(AnonymousReason::NoConsent),
+        Consent::Refused => {
+            let forget = known(headers, sources, rules, now).map(|(key, _)| key);
+            return Identity::OptedOut { forget };
+        }
+    }
+    if let Some((key, arrival)) = known(headers, sources, rules, now) {
+        return Identity::Visitor {
+            key,
+            create: may_create(headers, arrival, &rules.creation),
+            set_cookie: None,
+        };
+    }
+    let mints = sources.contains(&VisitorSource::Cookie);
+    if !mints || (rules.creation.exclude_bots && is_bot(headers, &rules.creation.extra_bots)) {
+        return Identity::Nobody(AnonymousReason::NoVisitor);
+    }
+    match random().and_then(|random| rules.jar.mint(random, now)) {
+        Some(minted) => Identity::Visitor {
+            key: rules
+                .identity_key
+                .visitor_key(Namespace::Minted, minted.id.as_bytes()),
+            create: may_create(headers, Arrival::New, &rules.creation),
+            set_cookie: Some(minted.set_cookie),
+        },
+        None => Identity::Nobody(AnonymousReason::Unavailable(Unavailable::Internal)),
+    }
+}
+
+/// The visitor whom the first source names that names one.
+fn known(
+    headers: &HeaderMap,
+    sources: &[VisitorSource],
+    rules: &VisitorRules,
+    now: Timestamp,
+) -> Option<(VisitorKey, Arrival)> {
+    sources.iter().find_map(|source| match source {
+        VisitorSource::Cookie => {
+            let Lookup::One(value) = Cookies::new(headers).find(rules.jar.name()) else {
+                return None;
+            };
+            let id = rules.jar.read(value, now)?;
+            let key = rules
+                .identity_key
+                .visitor_key(Namespace::Minted, id.as_bytes());
+            Some((key, Arrival::Returning))
+        }
+        VisitorSource::Header(name) => {
+            let id = header_id(headers, name)?;
+            Some((
+                rules.identity_key.visitor_key(Namespace::Header, id),
+                Arrival::Vouched,
+            ))
+        }
+    })
+}
+
+/// The id in a header that is there once, bounded, and visible ASCII.
+fn header_id<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
+    let mut values = headers.get_all(name).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return None;
+    };
+    let id = value.as_bytes();
+    let fits = !id.is_empty() && id.len() <= MAX_HEADER_ID && id.iter().all(u8::is_ascii_graphic);
+    fits.then_some(id)
+}
+
+// === impl AnonymousReason ===
+
+impl AnonymousReason {
+    /// The word for metrics and for the `Dressipi-Sidecar` response header.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::OptOut => "opt-out",
+            Self::NoConsent => "no-consent",
+            Self::NoVisitor => "no-visitor",
+            Self::Unavailable(reason) => reason.label(),
+        }
+    }
+
+    /// Whether a route that rejects calls without a token rejects this one: not where the visitor or the operator wanted
+    /// it to be anonymous.
+    pub(super) fn is_failure(self) -> bool {
+        match self {
+            Self::OptOut | Self::NoConsent | Self::NoVisitor => false,
+            Self::Unavailable(reason) => !matches!(
+                reason,
+                Unavailable::NotCreated | Unavailable::Lost | Unavailable::Erased
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use ring::hmac;
+
+    use super::*;
+    use crate::visitor::{ConsentRules, CookieJar, CookieSettings, CreationRules, IdentityKey};
+
+    const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
+    const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
+
+    fn rules() -> VisitorRules {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &[1; 32]);
+        VisitorRules {
+            jar: CookieJar::new(CookieSettings::default(), vec![([1; 4], key)]),
+            identity_key: Arc::new(IdentityKey::new(&[2; 32])),
+            consent: ConsentRules::default(),
+            creation: CreationRules::default(),
+        }
+    }
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert("user-agent", BROWSER.parse().unwrap());
+        for (name, value) in pairs {
+            headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+        }
+        headers
+    }
+
+    fn by_cookie(pairs: &[(&str, &str)]) -> Identity {
+        identify(
+            &headers(pairs),
+            &[VisitorSource::Cookie],
+            &rules(),
+            NOW,
+            || Some([5; 16]),
+        )
+    }
+
+    fn by_header(pairs: &[(&str, &str)]) -> Identity {
+        let source = VisitorSource::Header(HeaderName::from_static("x-visitor-id"));
+        identify(&headers(pairs), &[source], &rules(), NOW, || None)
+    }
+
+    fn minted() -> (VisitorKey, String) {
+        match by_cookie(&[]) {
+            Identity::Visitor {
+                key,
+                create: true,
+                set_cookie: Some(set_cookie),
+            } => (key, set_cookie.split(';').next().unwrap().to_owned()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_minted_cookie_brings_the_same_visitor_back() {
+        let (key, cookie) = minted();
+        match by_cookie(&[("cookie", &cookie)]) {
+            Identity::Visitor {
+                key: again,
+                create: true,
+                set_cookie: None,
+            } => assert_eq!(again, key),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn invariant_8_a_forged_or_doubled_cookie_is_as_none() {
+        let (_, cookie) = minted();
+        let forged = format!("{}A", &cookie[..cookie.len() - 1]);
+        let other = "__Host-dressipi-visitor=x";
+        for cookies in [forged.as_str(), other, &format!("{cookie}; {other}")] {
+            match by_cookie(&[("cookie", cookies)]) {
+                Identity::Visitor {
+                    set_cookie: Some(_),
+                    ..
+                } => {}
+                other => panic!("{cookies}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_header_names_a_visitor_if_it_is_there_once_and_is_an_id() {
+        assert!(matches!(
+            by_header(&[("x-visitor-id", "42")]),
+            Identity::Visitor { create: true, .. }
+        ));
+        let long = "x".repeat(257);
+        for pairs in [
+            &[][..],
+            &[("x-visitor-id", "")],
+            &[("x-visitor-id", "a b")],
+            &[("x-visitor-id", long.as_str())],
+            &[("x-visitor-id", "1"), ("x-visitor-id", "1")],
+        ] {
+            assert!(
+                matches!(
+                    by_header(pairs),
+                    Identity::Nobody(AnonymousReason::NoVisitor)
+                ),
+                "{pairs:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn invariant_9_who_opted_out_is_nobody_and_is_forgotten() {
+        let (key, cookie) = minted();
+        assert!(matches!(
+            by_cookie(&[("cookie", "dressipi_dnt=1")]),
+            Identity::OptedOut { forget: None }
+        ));
+        match by_cookie(&[("cookie", &format!("{cookie}; dressipi_dnt=1"))]) {
+            Identity::OptedOut {
+                forget: Some(forgotten),
+            } => assert_eq!(forgotten, key),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn invariant_9_bots_get_no_cookie_and_prefetches_no_profile() {
+        let bot = HeaderMap::from_iter([(http::header::USER_AGENT, "Googlebot".parse().unwrap())]);
+        let identity = identify(&bot, &[VisitorSource::Cookie], &rules(), NOW, || {
+            Some([5; 16])
+        });
+        assert!(matches!(
+            identity,
+            Identity::Nobody(AnonymousReason::NoVisitor)
+        ));
+        assert!(matches!(
+            by_cookie(&[("sec-purpose", "prefetch")]),
+            Identity::Visitor { create: false, .. }
+        ));
+    }
+}

@@ -1,0 +1,23 @@
+//! The proxy: one HTTP exchange at a time, each step in the phase where pingora has it.
+//!
+//! Decisions (routing, identity, header edits, forwarding headers, replay, error answers) are PURE and have a file each;
+//! `service` calls them in order.
+
+mod context;
+mod forwarded;
+mod headers;
+mod identity;
+mod names;
+mod peer;
+mod replay;
+mod rescue;
+mod route;
+mod service;
+mod snapshot;
+mod trace;
+
+pub use context::InFlight;
+pub use identity::AnonymousReason;
+pub use peer::{PeerError, resolve_forever, resolve_once};
+pub use service::{Proxy, ProxyParts};
+pub use snapshot::{Snapshot, SnapshotError};

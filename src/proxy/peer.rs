@@ -1,0 +1,284 @@
+//! Upstream addresses: resolved in the background, never inside a request; and the peers that pingora connects to.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use pingora::protocols::ALPN;
+use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
+use pingora::utils::tls::{WrappedX509, parse_x509};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use super::snapshot::Snapshot;
+use crate::config::Upstream;
+use crate::dressipi::Settings;
+
+/// Where connections go, and how.
+#[derive(Clone, Debug)]
+pub(super) struct Destination {
+    name: String,
+    host: String,
+    port: u16,
+    tls: Option<Tls>,
+    upgrades: bool,
+    connect_timeout: Duration,
+    read_timeout: Duration,
+    idle_timeout: Duration,
+}
+
+#[derive(Clone, Debug)]
+struct Tls {
+    server_name: String,
+    ca_file: Option<PathBuf>,
+    http2: bool,
+}
+
+/// A destination with its present addresses.
+pub(super) struct Pool {
+    destination: Destination,
+    template: ArcSwapOption<HttpPeer>,
+    ca: Option<Arc<[WrappedX509]>>,
+    group: u64,
+    addresses: ArcSwap<Vec<SocketAddr>>,
+    next: AtomicUsize,
+}
+
+/// Why an upstream cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PeerError {
+    /// The bundle of certificate authorities cannot be read or holds no usable certificate.
+    #[error(
+        "upstream `{upstream}`: {path} cannot be used as a bundle of certificate authorities: {reason}"
+    )]
+    Ca {
+        /// The upstream's name.
+        upstream: String,
+        /// The bundle's path.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// TLS without a name to verify: pingora would switch verification off.
+    #[error("upstream `{0}` speaks TLS and has no server name to verify the certificate against")]
+    NoServerName(String),
+}
+
+/// How long an answer of Dressipi's resource endpoints may stay silent.
+const DRESSIPI_READ_TIMEOUT: Duration = Duration::from_secs(30);
+const DRESSIPI_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How soon resolution is tried again while an upstream has no address at all.
+const UNRESOLVED_INTERVAL: Duration = Duration::from_secs(1);
+
+// === impl Destination ===
+
+impl Destination {
+    pub(super) fn of_dressipi(settings: &Settings) -> Self {
+        let url = &settings.base_url;
+        Self {
+            name: "dressipi".into(),
+            host: url.server_name().to_owned(),
+            port: url.port(),
+            tls: url.tls().then(|| Tls {
+                server_name: url.server_name().to_owned(),
+                ca_file: settings.ca_file.clone(),
+                http2: true,
+            }),
+            upgrades: false,
+            connect_timeout: settings.connect_timeout,
+            read_timeout: DRESSIPI_READ_TIMEOUT,
+            idle_timeout: DRESSIPI_IDLE_TIMEOUT,
+        }
+    }
+
+    pub(super) fn of_app(upstream: &Upstream) -> Self {
+        Self {
+            name: upstream.name.clone(),
+            host: upstream.host.clone(),
+            port: upstream.port,
+            tls: upstream.tls.as_ref().map(|tls| Tls {
+                server_name: tls.server_name.clone(),
+                ca_file: tls.ca_file.clone(),
+                http2: tls.http2,
+            }),
+            upgrades: true,
+            connect_timeout: upstream.connect_timeout,
+            read_timeout: upstream.read_timeout,
+            idle_timeout: upstream.idle_timeout,
+        }
+    }
+}
+
+// === impl Pool ===
+
+impl Pool {
+    pub(super) fn new(destination: Destination) -> Result<Self, PeerError> {
+        static GROUP: AtomicUsize = AtomicUsize::new(1);
+        let ca = match &destination.tls {
+            Some(tls) if tls.server_name.is_empty() => {
+                return Err(PeerError::NoServerName(destination.name));
+            }
+            Some(Tls {
+                ca_file: Some(path),
+                ..
+            }) => Some(read_ca(&destination.name, path)?),
+            _ => None,
+        };
+        let literal = destination.host.parse::<IpAddr>().ok();
+        let pool = Self {
+            addresses: ArcSwap::from_pointee(Vec::new()),
+            template: ArcSwapOption::empty(),
+            ca,
+            group: GROUP.fetch_add(1, Ordering::Relaxed) as u64,
+            next: AtomicUsize::new(0),
+            destination,
+        };
+        if let Some(address) = literal {
+            pool.use_addresses(vec![SocketAddr::new(address, pool.destination.port)]);
+        }
+        Ok(pool)
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.destination.name
+    }
+
+    /// How many addresses there are.
+    pub(super) fn len(&self) -> usize {
+        self.addresses.load().len()
+    }
+
+    /// A peer for the next attempt; `None` while the name has not been resolved.
+    pub(super) fn peer(&self) -> Option<Box<HttpPeer>> {
+        if let Some(only) = &*self.template.load() {
+            return Some(Box::new(HttpPeer::clone(only)));
+        }
+        let addresses = self.addresses.load();
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
+        let address = addresses.get(next % addresses.len().max(1))?;
+        Some(Box::new(self.peer_at(*address)))
+    }
+
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "a socket address: nothing is resolved and nothing unwrapped"
+    )]
+    fn peer_at(&self, address: SocketAddr) -> HttpPeer {
+        let Destination {
+            tls,
+            upgrades,
+            connect_timeout,
+            read_timeout,
+            idle_timeout,
+            ..
+        } = &self.destination;
+        let server_name = tls
+            .as_ref()
+            .map(|tls| tls.server_name.clone())
+            .unwrap_or_default();
+        let mut peer = HttpPeer::new(address, tls.is_some(), server_name);
+        peer.group_key = self.group;
+        let options = &mut peer.options;
+        options.connection_timeout = Some(*connect_timeout);
+        options.total_connection_timeout = Some(*connect_timeout);
+        options.read_timeout = Some(*read_timeout);
+        options.write_timeout = Some(*read_timeout);
+        options.idle_timeout = Some(*idle_timeout);
+        options.ca = self.ca.clone();
+        options.verify_cert = true;
+        options.verify_hostname = true;
+        if tls.as_ref().is_some_and(|tls| tls.http2) {
+            options.alpn = ALPN::H2H1;
+            options.max_h2_streams = 128;
+        }
+        options.http_upstream_request_policy = if *upgrades {
+            HttpUpstreamRequestPolicy::standard()
+        } else {
+            HttpUpstreamRequestPolicy::deny_upgrades()
+        };
+        peer
+    }
+
+    fn use_addresses(&self, addresses: Vec<SocketAddr>) {
+        let only = match addresses.as_slice() {
+            [only] => Some(Arc::new(self.peer_at(*only))),
+            _ => None,
+        };
+        self.template.store(only);
+        self.addresses.store(Arc::new(addresses));
+    }
+
+    /// Resolves the name. What was known stays if that fails.
+    async fn resolve(&self) {
+        let Destination {
+            name, host, port, ..
+        } = &self.destination;
+        if host.parse::<IpAddr>().is_ok() {
+            return;
+        }
+        match tokio::net::lookup_host((host.as_str(), *port)).await {
+            Ok(found) => {
+                let mut found: Vec<_> = found.collect();
+                found.sort_unstable();
+                found.dedup();
+                if found.is_empty() {
+                    tracing::warn!(upstream = %name, %host, "the name has no address; the ones known stay in use");
+                } else if found != **self.addresses.load() {
+                    tracing::info!(upstream = %name, %host, addresses = found.len(), "resolved");
+                    self.use_addresses(found);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(upstream = %name, %host, %error, "the name cannot be resolved; the addresses known stay in use");
+            }
+        }
+    }
+}
+
+/// Resolves the upstreams' names of the present snapshot once.
+pub async fn resolve_once(snapshot: &ArcSwap<Snapshot>) {
+    let pools = snapshot.load().pools().to_vec();
+    futures::future::join_all(pools.iter().map(|pool| pool.resolve())).await;
+}
+
+/// Keeps the upstreams' addresses of the present snapshot up to date; until it is dropped.
+pub async fn resolve_forever(snapshot: Arc<ArcSwap<Snapshot>>, interval: Duration) {
+    loop {
+        let unresolved = snapshot.load().pools().iter().any(|pool| pool.len() == 0);
+        tokio::time::sleep(if unresolved {
+            interval.min(UNRESOLVED_INTERVAL)
+        } else {
+            interval
+        })
+        .await;
+        resolve_once(&snapshot).await;
+    }
+}
+
+fn read_ca(upstream: &str, path: &PathBuf) -> Result<Arc<[WrappedX509]>, PeerError> {
+    let error = |reason: String| PeerError::Ca {
+        upstream: upstream.to_owned(),
+        path: path.clone(),
+        reason,
+    };
+    let pem = std::fs::read(path).map_err(|source| error(source.to_string()))?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let certificates = certificates.map_err(|source| error(source.to_string()))?;
+    if certificates.is_empty() {
+        return Err(error("it holds no certificate".into()));
+    }
+    // pingora's own parser panics on what it cannot read, so each one is checked by the verifier's first.
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in &certificates {
+        roots
+            .add(certificate.clone())
+            .map_err(|source| error(source.to_string()))?;
+    }
+    Ok(certificates
+        .iter()
+        .map(|certificate| WrappedX509::new(certificate.to_vec(), parse_x509))
+        .collect())
+}

@@ -1,0 +1,148 @@
+//! The configuration as the proxy uses it, worked out once. An exchange pins one snapshot, so that a reload cannot split a
+//! request.
+
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue};
+use ipnet::IpNet;
+
+use super::headers::{HeaderNames, HeaderRules};
+use super::peer::{Destination, PeerError, Pool};
+use super::route::RouteTable;
+use crate::config::{Config, Route, UpstreamRef};
+use crate::dressipi::api_key_value;
+use crate::telemetry::{Metrics, RouteMetrics};
+use crate::visitor::{ConsentRules, CookieJar, CreationRules, IdentityKey, VisitorSource};
+
+/// Everything that exchanges go by.
+pub struct Snapshot {
+    pub(super) listeners: Vec<ListenerRules>,
+    pub(super) visitors: VisitorRules,
+    pub(super) routes: RouteTable<RouteRules>,
+    pub(super) client_timeout: std::time::Duration,
+    pub(super) access_log: bool,
+    pools: Vec<Arc<Pool>>,
+}
+
+/// The rules of one listener.
+pub(super) struct ListenerRules {
+    pub(super) sources: Vec<VisitorSource>,
+    pub(super) trusted_proxies: Vec<IpNet>,
+}
+
+/// The rules about visitors.
+pub(super) struct VisitorRules {
+    pub(super) jar: CookieJar,
+    pub(super) identity_key: Arc<IdentityKey>,
+    pub(super) consent: ConsentRules,
+    pub(super) creation: CreationRules,
+}
+
+/// The rules of one route.
+pub(super) struct RouteRules {
+    pub(super) headers: HeaderRules,
+    pub(super) pool: Arc<Pool>,
+    pub(super) metrics: RouteMetrics,
+}
+
+/// Why a configuration gives no snapshot.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// The API key cannot stand in a header.
+    #[error("dressipi.api_key has characters that a header may not have")]
+    ApiKey,
+    /// The base URL's host cannot stand in a header.
+    #[error("dressipi.base_url has a host that a header may not have")]
+    Host,
+    /// An upstream cannot be used.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
+}
+
+impl Snapshot {
+    /// Works out `config`. `jar` and `identity_key` come from the keyring and the store.
+    pub fn new(
+        config: &Config,
+        jar: CookieJar,
+        identity_key: Arc<IdentityKey>,
+        metrics: &Metrics,
+    ) -> Result<Self, SnapshotError> {
+        let dressipi = Arc::new(Pool::new(Destination::of_dressipi(&config.dressipi))?);
+        let apps = config
+            .upstreams
+            .iter()
+            .map(|upstream| Pool::new(Destination::of_app(upstream)).map(Arc::new));
+        let apps = apps.collect::<Result<Vec<_>, _>>()?;
+        let names = header_names(config, jar.name())?;
+        let routes = config.routes.iter().map(|route| {
+            let pool = match route.upstream {
+                UpstreamRef::Dressipi => dressipi.clone(),
+                UpstreamRef::App(index) => apps[index].clone(),
+            };
+            let rules = RouteRules {
+                headers: HeaderRules::new(route, &names),
+                metrics: metrics.route(&route.path, pool.name()),
+                pool,
+            };
+            (route.clone(), rules)
+        });
+        Ok(Self {
+            listeners: config
+                .listeners
+                .iter()
+                .map(|listener| ListenerRules {
+                    sources: listener.visitor.clone(),
+                    trusted_proxies: listener.trusted_proxies.clone(),
+                })
+                .collect(),
+            visitors: VisitorRules {
+                jar,
+                identity_key,
+                consent: config.consent.clone(),
+                creation: config.creation.clone(),
+            },
+            routes: RouteTable::new(routes),
+            client_timeout: config.server.client_timeout,
+            access_log: config.log.access,
+            pools: std::iter::once(dressipi).chain(apps).collect(),
+        })
+    }
+
+    /// The upstream pools, for background resolution.
+    pub(super) fn pools(&self) -> &[Arc<Pool>] {
+        &self.pools
+    }
+
+    pub(super) fn route(&self, index: usize) -> Option<(&Route, &RouteRules)> {
+        self.routes.at(index).map(|(route, rules)| (route, rules))
+    }
+}
+
+fn header_names(config: &Config, visitor_cookie: &str) -> Result<HeaderNames, SnapshotError> {
+    let named_by_header = config
+        .listeners
+        .iter()
+        .flat_map(|listener| &listener.visitor);
+    let visitor_headers = named_by_header.filter_map(|source| match source {
+        VisitorSource::Header(name) => Some(name.clone()),
+        VisitorSource::Cookie => None,
+    });
+    let subn_headers = config
+        .routes
+        .iter()
+        .filter_map(|route| route.subn_header.clone());
+    let internal: Vec<HeaderName> = visitor_headers.chain(subn_headers).collect();
+    let api_key = config.dressipi.api_key.as_ref();
+    let api_key = api_key
+        .map(|key| api_key_value(key).ok_or(SnapshotError::ApiKey))
+        .transpose()?;
+    Ok(HeaderNames {
+        token: config.dressipi.headers.token.clone(),
+        api_key: config.dressipi.headers.api_key.clone(),
+        api_key_value: api_key,
+        visitor_cookie: visitor_cookie.to_owned(),
+        internal,
+        dressipi_host: HeaderValue::try_from(config.dressipi.base_url.authority())
+            .map_err(|_| SnapshotError::Host)?,
+    })
+}

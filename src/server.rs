@@ -1,0 +1,341 @@
+//! The composition root: opens the store, builds the manager, binds the sockets and starts the services; and takes it all
+//! down again in the right order.
+//!
+//! All services share one runtime, which is the caller's: OAuth connections, flows and exchanges live on it together.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::IntoRawFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use pingora::apps::HttpServerOptions;
+use pingora::listeners::{L4BufferSettings, ListenerConfig};
+use pingora::proxy::ProxyServiceBuilder;
+use pingora::server::configuration::ServerConf;
+use pingora::server::{Fds, ListenFds};
+use pingora::services::Service as _;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::admin::{Admin, Health};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::dressipi::{BuildError, Client};
+use crate::proxy::{
+    InFlight, Proxy, ProxyParts, Snapshot, SnapshotError, resolve_forever, resolve_once,
+};
+use crate::session::{
+    Created, Keyring, KeyringError, Manager, MemoryStore, OpenStoreError, Parts, RedbStore, Store,
+    StoreSettings, Vault, VaultError, generate_key_line,
+};
+use crate::telemetry::Metrics;
+use crate::visitor::CookieJar;
+
+/// A sidecar that serves.
+pub struct Running {
+    addresses: Vec<SocketAddr>,
+    admin: Option<SocketAddr>,
+    manager: Manager,
+    health: Health,
+    in_flight: InFlight,
+    drain_delay: Duration,
+    drain_timeout: Duration,
+    stop_listening: watch::Sender<bool>,
+    listeners: JoinSet<()>,
+    background: JoinSet<()>,
+}
+
+/// How a sidecar came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// Requests that were cut off because they took longer than a drain may.
+    pub cut_off: usize,
+    /// Visitor sessions that could not be written.
+    pub unsaved: u64,
+}
+
+/// Why a sidecar could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The keyring.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] OpenStoreError),
+    /// The store cannot be used with this keyring.
+    #[error(
+        "the session store cannot be used: {0}; was it made with other keys? `session.keys_file` must hold every key that sealed something in it"
+    )]
+    Vault(#[from] VaultError),
+    /// The OAuth client.
+    #[error(transparent)]
+    Client(#[from] BuildError),
+    /// The configuration cannot be carried out.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// An address cannot be listened on.
+    #[error("{key}: {address} cannot be listened on: {source}")]
+    Bind {
+        /// The configuration key.
+        key: String,
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// An answer's head and a body below 15 KB leave in one write.
+const BUFFER: usize = 16 * 1024;
+const BACKLOG: u32 = 65_535;
+/// Attempts for one request: an upstream's addresses, and one replay after a rejected token.
+const ATTEMPTS: usize = 5;
+/// How long the start waits for names to be resolved; after that they are resolved in the background.
+const RESOLVE_BOUND: Duration = Duration::from_secs(2);
+/// How long unsaved sessions are tried again before the process ends.
+const CLOSE_BOUND: Duration = Duration::from_secs(5);
+
+/// Starts a sidecar on the present runtime.
+pub async fn start(config: &Config) -> Result<Running, StartError> {
+    start_with_clock(config, Arc::new(SystemClock)).await
+}
+
+/// Starts a sidecar that goes by `clock`.
+pub async fn start_with_clock(
+    config: &Config,
+    clock: Arc<dyn Clock>,
+) -> Result<Running, StartError> {
+    // Fails only where one is installed already, and then that one will do.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+
+    let (store, keyring) = open_store(&config.store)?;
+    let cookie_keys = keyring.cookie_keys();
+    let vault = Vault::new(store, keyring, config.session.idle_timeout);
+    let identity_key = Arc::new(vault.identity_key(clock.now()).await?);
+
+    let metrics = Arc::new(Metrics::new());
+    let template = config.dressipi.headers.token_template.clone();
+    let manager = Manager::new(Parts {
+        vault,
+        server: Arc::new(Client::new(&config.dressipi)?),
+        clock: clock.clone(),
+        settings: config.session,
+        render: Arc::new(move |token| template.render(token)),
+        observer: metrics.clone(),
+        runtime: tokio::runtime::Handle::current(),
+    });
+    let jar = CookieJar::new(config.cookie.clone(), cookie_keys);
+    let snapshot = Snapshot::new(config, jar, identity_key, &metrics)?;
+    let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
+
+    let mut sockets = Vec::new();
+    for (index, listener) in config.listeners.iter().enumerate() {
+        sockets.push(bind(
+            &format!("listeners[{index}].address"),
+            listener.address,
+        )?);
+    }
+    let admin = config
+        .admin
+        .map(|address| bind("admin.address", address))
+        .transpose()?;
+    let _ = tokio::time::timeout(RESOLVE_BOUND, resolve_once(&snapshot)).await;
+
+    let (stop_listening, shutdown) = watch::channel(false);
+    let health = Health::default();
+    let in_flight = InFlight::default();
+    let mut running = Running {
+        addresses: Vec::new(),
+        admin: None,
+        manager: manager.clone(),
+        health: health.clone(),
+        in_flight: in_flight.clone(),
+        drain_delay: config.server.drain_delay,
+        drain_timeout: config.server.drain_timeout,
+        stop_listening,
+        listeners: JoinSet::new(),
+        background: JoinSet::new(),
+    };
+    for (listener, (socket, address)) in sockets.into_iter().enumerate() {
+        let proxy = Proxy::new(ProxyParts {
+            snapshot: snapshot.clone(),
+            listener,
+            manager: manager.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            in_flight: in_flight.clone(),
+        });
+        running.addresses.push(address);
+        running.listeners.spawn(serve(
+            proxy,
+            socket,
+            address,
+            server_conf(config),
+            shutdown.clone(),
+        ));
+    }
+    if let Some((socket, address)) = admin {
+        running.admin = Some(address);
+        let router = Admin::new(health, manager.clone(), metrics, in_flight).router();
+        running.background.spawn(async move {
+            if let Err(error) = axum::serve(socket, router).await {
+                tracing::error!(%error, "the admin listener has ended");
+            }
+        });
+    }
+    let interval = config.server.resolve_interval;
+    running
+        .background
+        .spawn(resolve_forever(snapshot, interval));
+    running
+        .background
+        .spawn(async move { manager.maintain().await });
+    Ok(running)
+}
+
+fn open_store(settings: &StoreSettings) -> Result<(Arc<dyn Store>, Keyring), StartError> {
+    match settings {
+        StoreSettings::Memory { max_visitors } => {
+            let keyring = Keyring::parse(&generate_key_line())?;
+            Ok((Arc::new(MemoryStore::new(*max_visitors)), keyring))
+        }
+        StoreSettings::Redb {
+            path,
+            keys_file,
+            cache_bytes,
+        } => {
+            // The store first: it makes the folder, and refuses a second process before anything is written.
+            let store = Arc::new(RedbStore::open(path, *cache_bytes)?);
+            let keyring = match keys_file {
+                Some(keys_file) => {
+                    warn_of_permissions(keys_file);
+                    Keyring::load(keys_file)?
+                }
+                None => {
+                    let keys_file = keys_beside(path);
+                    let (keyring, created) = Keyring::load_or_create(&keys_file)?;
+                    if created == Created::Yes {
+                        tracing::warn!(
+                            path = %keys_file.display(),
+                            "a sealing key was made beside the store: keep it with the store, without it the store cannot be read; \
+                             or name a keyring of your own in session.keys_file"
+                        );
+                    } else {
+                        warn_of_permissions(&keys_file);
+                    }
+                    keyring
+                }
+            };
+            Ok((store, keyring))
+        }
+    }
+}
+
+/// Where the key of a store is made that has no keyring configured.
+pub fn keys_beside(store: &Path) -> PathBuf {
+    let mut name = store.as_os_str().to_owned();
+    name.push(".keys");
+    PathBuf::from(name)
+}
+
+fn warn_of_permissions(path: &Path) {
+    if let Some(warning) = crate::session::permissions_warning(path) {
+        tracing::warn!("{warning}");
+    }
+}
+
+fn server_conf(config: &Config) -> Arc<ServerConf> {
+    Arc::new(ServerConf {
+        threads: config.server.threads,
+        // pingora multiplies it by the threads.
+        upstream_keepalive_pool_size: config
+            .server
+            .keepalive_pool
+            .div_ceil(config.server.threads.max(1)),
+        max_retries: ATTEMPTS,
+        ..ServerConf::default()
+    })
+}
+
+/// Binds here and not in pingora, which would panic on an address in use.
+fn bind(key: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let listen = || {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let listener = socket.listen(BACKLOG)?;
+        let bound = listener.local_addr()?;
+        Ok((listener, bound))
+    };
+    listen().map_err(|source| StartError::Bind {
+        key: key.to_owned(),
+        address,
+        source,
+    })
+}
+
+/// Runs one listener until `shutdown`.
+async fn serve(
+    proxy: Proxy,
+    socket: TcpListener,
+    address: SocketAddr,
+    conf: Arc<ServerConf>,
+    shutdown: watch::Receiver<bool>,
+) {
+    let name = address.to_string();
+    let mut options = HttpServerOptions::default();
+    options.h2c = true;
+    let mut service = ProxyServiceBuilder::new(&conf, proxy)
+        .name(&name)
+        .server_options(options)
+        .build();
+    let mut buffer = L4BufferSettings::default();
+    buffer.write = Some(BUFFER);
+    service.add_listener(ListenerConfig::tcp(&name).l4_buffer(buffer));
+    let fds: ListenFds = Arc::new(Mutex::new(Fds::new()));
+    match socket.into_std() {
+        Ok(socket) => fds.lock().add(name, socket.into_raw_fd()),
+        Err(error) => return tracing::error!(%address, %error, "the socket cannot be handed over"),
+    }
+    service.start_service(Some(fds), shutdown, 1).await;
+}
+
+// === impl Running ===
+
+impl Running {
+    /// The addresses that clients connect to, in the order of the configuration, with the ports that were given.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The admin listener's address.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// Takes the sidecar down: not ready, a pause in which it serves on, no new connections, requests in flight finished
+    /// within the bound, everything written, the store closed.
+    pub async fn stop(mut self) -> Stopped {
+        self.health.drain();
+        tokio::time::sleep(self.drain_delay).await;
+        let _ = self.stop_listening.send(true);
+        let drained = async {
+            while self.listeners.join_next().await.is_some() {}
+            self.in_flight.emptied().await;
+        };
+        let _ = tokio::time::timeout(self.drain_timeout, drained).await;
+        let cut_off = self.in_flight.count();
+        let unsaved = self.manager.close(CLOSE_BOUND).await;
+        self.background.shutdown().await;
+        Stopped { cut_off, unsaved }
+    }
+}

@@ -1,0 +1,116 @@
+//! PURE: whether a token may be used now, on our clock.
+
+use std::time::Duration;
+
+use super::policy::Policy;
+use crate::clock::Timestamp;
+use crate::oauth::TokenSet;
+
+/// What may be done with an access token now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// Use it.
+    Fresh,
+    /// Use it, and refresh in the background.
+    RefreshDue,
+    /// Never send it; wait for the refresh.
+    Expired,
+}
+
+/// The two moments that decide, worked out once for a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    /// From here on a refresh is due.
+    pub refresh_from: Timestamp,
+    /// From here on the token counts as expired.
+    pub expired_from: Timestamp,
+}
+
+/// Claims are whole seconds, so no token is trusted in its last one.
+const LEAST_MARGIN: Duration = Duration::from_secs(1);
+
+impl Schedule {
+    /// The schedule of `tokens`: margin and window, each capped as a fraction of the token's lifetime.
+    pub fn new(tokens: &TokenSet, policy: &Policy) -> Self {
+        let lifetime = tokens.lifetime();
+        let margin = policy.expiry_margin.min(lifetime / 10).max(LEAST_MARGIN);
+        let window = policy.refresh_ahead.min(lifetime / 5);
+        let expired_from = tokens.expires_at - margin;
+        Self {
+            refresh_from: expired_from - window,
+            expired_from,
+        }
+    }
+
+    /// What may be done at `now`.
+    pub fn at(&self, now: Timestamp) -> Freshness {
+        if now >= self.expired_from {
+            Freshness::Expired
+        } else if now >= self.refresh_from {
+            Freshness::RefreshDue
+        } else {
+            Freshness::Fresh
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::oauth::{AccessToken, RefreshToken};
+    use crate::secret::Secret;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_000_000);
+
+    fn tokens(lifetime: Duration) -> TokenSet {
+        TokenSet {
+            access: AccessToken::new(Secret::new("a")),
+            refresh: RefreshToken::new(Secret::new("r")),
+            obtained_at: NOW,
+            expires_at: NOW + lifetime,
+            generation: 0,
+        }
+    }
+
+    #[test]
+    fn a_long_token_has_the_configured_margin_and_window() {
+        let schedule = Schedule::new(&tokens(Duration::from_secs(3600)), &Policy::default());
+        assert_eq!(schedule.expired_from, NOW + Duration::from_secs(3570));
+        assert_eq!(schedule.refresh_from, NOW + Duration::from_secs(3510));
+    }
+
+    #[test]
+    fn a_token_of_two_seconds_works_for_one() {
+        let schedule = Schedule::new(&tokens(Duration::from_secs(2)), &Policy::default());
+        assert_eq!(schedule.at(NOW), Freshness::Fresh);
+        assert_eq!(
+            schedule.at(NOW + Duration::from_millis(700)),
+            Freshness::RefreshDue
+        );
+        assert_eq!(
+            schedule.at(NOW + Duration::from_millis(1000)),
+            Freshness::Expired
+        );
+    }
+
+    proptest! {
+        /// Invariant 5: whatever the lifetime and the settings, no token is used in its last second.
+        #[test]
+        fn invariant_5_no_token_is_used_in_its_last_second(
+            lifetime in 0_u64..1_000_000_000, margin in 0_u64..10_000_000, window in 0_u64..10_000_000, at in 0_u64..2_000_000_000
+        ) {
+            let policy = Policy {
+                expiry_margin: Duration::from_millis(margin),
+                refresh_ahead: Duration::from_millis(window),
+                ..Policy::default()
+            };
+            let schedule = Schedule::new(&tokens(Duration::from_millis(lifetime)), &policy);
+            prop_assert!(schedule.refresh_from <= schedule.expired_from);
+            if at + 1000 >= lifetime {
+                prop_assert_eq!(schedule.at(NOW + Duration::from_millis(at)), Freshness::Expired);
+            }
+        }
+    }
+}

@@ -1,0 +1,586 @@
+//! The session manager: owns the store, the authorization server's client and the single flight, and is the only one who
+//! makes an [`Authorized`].
+//!
+//! It decides nothing about a visitor's life: that is [`Flow`]. It performs a flow's commands, keeps what could not be
+//! written, and holds visitors back after failures. Flows run detached from the request that began them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use zeroize::Zeroizing;
+
+use super::backoff::BackOffs;
+use super::cache::{Authorized, RenderToken, TokenCache};
+use super::codec;
+use super::flights::{Boarding, Flights, Landing, Lead};
+use super::flow::{Command, Done, Event, Flow, Step, Unavailable, Want};
+use super::freshness::Freshness;
+use super::observer::{Call, Observer, StoreCall};
+use super::policy::Settings;
+use super::record::VisitorSession;
+use super::store::{Census, StoreError};
+use super::vault::{SaveError, Vault, VaultError};
+use crate::clock::{Clock, Timestamp};
+use crate::oauth::{AuthorizationServer, TokenFingerprint};
+use crate::visitor::VisitorKey;
+
+/// The session manager. Cloning it gives another handle to the same one.
+#[derive(Clone)]
+pub struct Manager(Arc<Inner>);
+
+/// What the manager is made of.
+pub struct Parts {
+    /// The store with its keyring.
+    pub vault: Vault,
+    /// Dressipi's OAuth endpoints.
+    pub server: Arc<dyn AuthorizationServer>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The numbers.
+    pub settings: Settings,
+    /// How a token becomes a header.
+    pub render: RenderToken,
+    /// Who counts.
+    pub observer: Arc<dyn Observer>,
+    /// Where flows run.
+    pub runtime: Handle,
+}
+
+/// What followed from a rejected token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// The token is not used any more; [`Manager::ensure`] gets another one.
+    Replaceable,
+    /// The visitor's token was replaced for this reason a moment ago: the fault is not the token's.
+    Ignored,
+}
+
+struct Inner {
+    vault: Vault,
+    server: Arc<dyn AuthorizationServer>,
+    clock: Arc<dyn Clock>,
+    settings: Settings,
+    render: RenderToken,
+    observer: Arc<dyn Observer>,
+    runtime: Handle,
+    cache: TokenCache,
+    flights: Arc<Flights>,
+    back_offs: BackOffs,
+    rejections: moka::sync::Cache<VisitorKey, (TokenFingerprint, Timestamp)>,
+    permits: Arc<Semaphore>,
+    /// Sessions newer than the store's: encoded, since a session is not for copying.
+    unsaved: Mutex<HashMap<VisitorKey, Zeroizing<Vec<u8>>>>,
+    unsaved_count: AtomicU64,
+    unsaved_added: Notify,
+}
+
+/// For each flow that runs, so many may wait for their turn.
+const WAITING_PER_FLOW: usize = 256;
+/// How often a request that waited for somebody else's flow looks again.
+const MAX_TRIES: usize = 3;
+/// How long unsaved sessions wait before they are tried again.
+const SAVE_AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// How often expired records are swept, and how many at once.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+const SWEEP_LIMIT: usize = 1000;
+
+// === impl Manager ===
+
+impl Manager {
+    /// A manager of `parts`.
+    pub fn new(parts: Parts) -> Self {
+        let Parts {
+            vault,
+            server,
+            clock,
+            settings,
+            render,
+            observer,
+            runtime,
+        } = parts;
+        Self(Arc::new(Inner {
+            cache: TokenCache::new(settings.cache_capacity),
+            flights: Flights::new(),
+            back_offs: BackOffs::new(&settings),
+            rejections: moka::sync::Cache::builder()
+                .max_capacity(settings.cache_capacity)
+                .time_to_live(Duration::from_secs(3600))
+                .build(),
+            permits: Arc::new(Semaphore::new(settings.max_flows)),
+            unsaved: Mutex::default(),
+            unsaved_count: AtomicU64::new(0),
+            unsaved_added: Notify::new(),
+            vault,
+            server,
+            clock,
+            settings,
+            render,
+            observer,
+            runtime,
+        }))
+    }
+
+    /// The token of a known visitor, without waiting for anything: what nearly every request needs. Begins a refresh in
+    /// the background if one is due.
+    pub fn current(&self, key: &VisitorKey, now: Timestamp) -> Option<Authorized> {
+        let inner = &self.0;
+        let (authorized, freshness) = inner.cache.get(key, now)?;
+        if freshness == Freshness::RefreshDue && !inner.back_offs.holds(key, now) {
+            inner.begin(
+                key,
+                Want {
+                    renew: true,
+                    ..Want::default()
+                },
+            );
+        }
+        Some(authorized)
+    }
+
+    /// The visitor's token, whatever it takes within the time that a request may wait. A profile is made for it only if
+    /// `create`.
+    pub async fn ensure(&self, key: &VisitorKey, create: bool) -> Result<Authorized, Unavailable> {
+        let waiting = self.ensure_unbounded(key, create);
+        match tokio::time::timeout(self.0.settings.max_wait, waiting).await {
+            Ok(result) => result,
+            Err(_) => Err(Unavailable::TimedOut),
+        }
+    }
+
+    async fn ensure_unbounded(
+        &self,
+        key: &VisitorKey,
+        create: bool,
+    ) -> Result<Authorized, Unavailable> {
+        let inner = &self.0;
+        let mut landing = Err(Unavailable::Busy);
+        for _ in 0..MAX_TRIES {
+            let now = inner.clock.now();
+            if let Some(authorized) = self.current(key, now) {
+                return Ok(authorized);
+            }
+            if inner.back_offs.holds(key, now) {
+                return Err(Unavailable::Dressipi);
+            }
+            let want = Want {
+                create,
+                ..Want::default()
+            };
+            let (flight, led) = match inner.board(key, want) {
+                Ok(boarded) => boarded,
+                Err(settled) => return settled,
+            };
+            landing = flight.landing().await;
+            match &landing {
+                // Somebody else's flow, which was not allowed what we are.
+                Err(Unavailable::NotCreated) if create && !led => {}
+                // A flow that did not know that its token had been rejected; the next one does.
+                Err(Unavailable::Rejected) => {}
+                // Somebody else's flow, which ended in a token that has been rejected since, or lived very shortly.
+                Ok(_) if !led => {
+                    let now = inner.clock.now();
+                    if let Some((authorized, _)) = inner.cache.get(key, now) {
+                        return Ok(authorized);
+                    }
+                }
+                _ => return landing,
+            }
+        }
+        match landing {
+            Ok(_) => Err(Unavailable::Internal),
+            error => error,
+        }
+    }
+
+    /// A resource endpoint answered 401 or 403 to exactly this token. It is not used any more, and another one is fetched,
+    /// but for one visitor no more often than the settings allow: an endpoint that forbids everything must not make us
+    /// refresh for ever.
+    pub fn reject(&self, authorized: &Authorized) -> Rejection {
+        let inner = &self.0;
+        let key = authorized.visitor();
+        let now = inner.clock.now();
+        let rejection = match inner.rejections.get(key) {
+            Some((rejected, _)) if rejected == authorized.fingerprint() => Rejection::Replaceable,
+            Some((_, at)) if now.since(at) < inner.settings.rejection_pause => Rejection::Ignored,
+            _ => {
+                inner
+                    .rejections
+                    .insert(*key, (authorized.fingerprint(), now));
+                inner.cache.reject(authorized);
+                Rejection::Replaceable
+            }
+        };
+        inner
+            .observer
+            .token_rejected(rejection == Rejection::Replaceable);
+        rejection
+    }
+
+    /// Begins a flow for the visitor and does not wait for it.
+    pub fn refresh_in_background(&self, key: &VisitorKey) {
+        self.0.begin(key, Want::default());
+    }
+
+    /// Removes everything that is known of a visitor.
+    pub async fn forget(&self, key: &VisitorKey) -> Result<(), VaultError> {
+        // Twice: a flow under way may write once more.
+        self.forget_once(key).await?;
+        if let Some(flight) = self.0.flights.current(key) {
+            let _ = flight.landing().await;
+            self.forget_once(key).await?;
+        }
+        Ok(())
+    }
+
+    async fn forget_once(&self, key: &VisitorKey) -> Result<(), VaultError> {
+        let inner = &self.0;
+        inner.cache.remove(key);
+        inner.drop_unsaved(key);
+        let begun = Instant::now();
+        let result = inner.vault.remove(key).await;
+        inner
+            .observer
+            .store_call(StoreCall::Remove, result.is_ok(), begun.elapsed());
+        result.map(drop)
+    }
+
+    /// Whether the store can be read and written: what readiness asks.
+    pub async fn check_store(&self) -> Result<(), StoreError> {
+        self.0.vault.store().check().await
+    }
+
+    /// Stored visitor sessions by state.
+    pub async fn census(&self) -> Result<Census, StoreError> {
+        self.0.vault.census().await
+    }
+
+    /// Visitors in the in-process cache.
+    pub fn cached(&self) -> u64 {
+        self.0.cache.len()
+    }
+
+    /// Flows under way.
+    pub fn flows(&self) -> usize {
+        self.0.flights.len()
+    }
+
+    /// Sessions that could not be written yet.
+    pub fn unsaved(&self) -> u64 {
+        self.0.unsaved_count.load(Ordering::Relaxed)
+    }
+
+    /// Writes what could not be written, and sweeps what has expired; until it is dropped.
+    pub async fn maintain(&self) {
+        let inner = &self.0;
+        let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
+        sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = sweep.tick() => {
+                    if let Err(error) = inner.vault.store().sweep(inner.clock.now(), SWEEP_LIMIT).await {
+                        tracing::warn!(%error, "expired visitor sessions could not be swept");
+                    }
+                }
+                () = inner.unsaved_added.notified() => while !inner.save_all_unsaved().await {
+                    tokio::time::sleep(SAVE_AGAIN_AFTER).await;
+                }
+            }
+        }
+    }
+
+    /// Lets flows land and writes what is unsaved, within `bound`; then closes the store. Says how many sessions are still
+    /// unsaved.
+    pub async fn close(&self, bound: Duration) -> u64 {
+        let finish = async {
+            self.0.flights.all_landed().await;
+            while !self.0.save_all_unsaved().await {
+                tokio::time::sleep(SAVE_AGAIN_AFTER).await;
+            }
+        };
+        let _ = tokio::time::timeout(bound, finish).await;
+        self.0.vault.store().close().await;
+        self.unsaved()
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    /// Begins a flow unless one is under way; whatever comes of it.
+    fn begin(self: &Arc<Self>, key: &VisitorKey, want: Want) {
+        let limit = self.settings.max_flows * WAITING_PER_FLOW;
+        if let Ok(Boarding::Led(lead, _)) = self.flights.board(key, limit, || None::<()>) {
+            self.spawn(lead, *key, want);
+        }
+    }
+
+    /// Joins or begins a flow; says whether it is our own.
+    fn board(
+        self: &Arc<Self>,
+        key: &VisitorKey,
+        want: Want,
+    ) -> Result<(super::flights::Flight, bool), Landing> {
+        let limit = self.settings.max_flows * WAITING_PER_FLOW;
+        let settled = || {
+            self.cache
+                .get(key, self.clock.now())
+                .map(|(authorized, _)| authorized)
+        };
+        match self.flights.board(key, limit, settled)? {
+            Boarding::Joined(flight) => Ok((flight, false)),
+            Boarding::Led(lead, flight) => {
+                self.spawn(lead, *key, want);
+                Ok((flight, true))
+            }
+        }
+    }
+
+    fn spawn(self: &Arc<Self>, lead: Lead, key: VisitorKey, want: Want) {
+        let inner = self.clone();
+        self.runtime.spawn(async move {
+            let rejected = inner.rejected(&key);
+            let (flow, command) = Flow::start(Want { rejected, ..want }, inner.settings.policy);
+            let done = inner.run(&key, flow, command).await;
+            lead.land(inner.conclude(&key, done));
+        });
+    }
+
+    async fn run(&self, key: &VisitorKey, mut flow: Flow, mut command: Command) -> Done {
+        let mut permit = None;
+        loop {
+            let event = self.perform(key, &flow, command, &mut permit).await;
+            match flow.on(event, self.clock.now()) {
+                Step::Do(next, wanted) => (flow, command) = (next, wanted),
+                Step::Done(done) => return done,
+            }
+        }
+    }
+
+    async fn perform(
+        &self,
+        key: &VisitorKey,
+        flow: &Flow,
+        command: Command,
+        permit: &mut Option<OwnedSemaphorePermit>,
+    ) -> Event {
+        if permit.is_none()
+            && !matches!(
+                command,
+                Command::Load | Command::Reload | Command::Save { .. }
+            )
+        {
+            *permit = self.permits.clone().acquire_owned().await.ok();
+        }
+        let begun = Instant::now();
+        match command {
+            Command::Load => self.load_newest(key).await,
+            Command::Reload => self.reload(key).await,
+            Command::Authorize if self.unsaved_count.load(Ordering::Relaxed) > 0 => {
+                Event::AuthorizeWithheld
+            }
+            Command::Authorize => {
+                let result = self.server.authorize().await;
+                self.count_call(
+                    Call::Authorize,
+                    result.as_ref().err().map(|error| error.label()),
+                    begun,
+                );
+                if let Err(error) = &result {
+                    tracing::warn!(visitor = %key, %error, "no code for a new visitor");
+                }
+                Event::Authorized(result)
+            }
+            Command::Exchange(grant) => {
+                let result = self.server.exchange(grant).await;
+                self.count_call(
+                    Call::Exchange,
+                    result.as_ref().err().map(|error| error.label()),
+                    begun,
+                );
+                if let Err(error) = &result {
+                    tracing::warn!(visitor = %key, %error, "a code was not exchanged");
+                }
+                Event::Exchanged(result)
+            }
+            Command::Refresh(token) => {
+                let result = self.server.refresh(token).await;
+                self.count_call(
+                    Call::Refresh,
+                    result.as_ref().err().map(|error| error.label()),
+                    begun,
+                );
+                if let Err(error) = &result {
+                    tracing::warn!(visitor = %key, %error, "a token set was not refreshed");
+                }
+                Event::Refreshed(result)
+            }
+            Command::Save { expected } => {
+                let Some(session) = flow.session_to_save() else {
+                    return Event::SaveFailed;
+                };
+                let result = self
+                    .vault
+                    .save(key, expected, session, self.clock.now())
+                    .await;
+                let failed = matches!(result, Err(SaveError::Failed(_)));
+                self.observer
+                    .store_call(StoreCall::Save, !failed, begun.elapsed());
+                match result {
+                    Ok(version) => {
+                        self.drop_unsaved(key);
+                        Event::Saved(version)
+                    }
+                    Err(SaveError::Conflict) => Event::SaveConflict,
+                    Err(SaveError::Failed(error)) => {
+                        tracing::error!(visitor = %key, %error, "a visitor session was not stored; it stays in memory");
+                        Event::SaveFailed
+                    }
+                }
+            }
+        }
+    }
+
+    fn count_call(&self, call: Call, error: Option<&'static str>, begun: Instant) {
+        self.observer
+            .oauth_call(call, error.unwrap_or("ok"), begun.elapsed());
+    }
+
+    /// The store's record, or the unsaved one if that is newer or the store does not answer.
+    async fn load_newest(&self, key: &VisitorKey) -> Event {
+        let unsaved = self.unsaved_session(key);
+        match (self.reload(key).await, unsaved) {
+            (Event::LoadFailed, Some(unsaved)) => Event::Loaded(Some((None, unsaved))),
+            (Event::Loaded(Some((version, stored))), Some(unsaved))
+                if unsaved.age() > stored.age() =>
+            {
+                Event::Loaded(Some((version, unsaved)))
+            }
+            (Event::Loaded(None), Some(unsaved)) => Event::Loaded(Some((None, unsaved))),
+            (event, _) => event,
+        }
+    }
+
+    async fn reload(&self, key: &VisitorKey) -> Event {
+        let begun = Instant::now();
+        let result = self.vault.load(key, self.clock.now()).await;
+        self.observer
+            .store_call(StoreCall::Load, result.is_ok(), begun.elapsed());
+        match result {
+            Ok(record) => Event::Loaded(record.map(|(version, session)| (Some(version), session))),
+            Err(error) => {
+                tracing::error!(visitor = %key, %error, "a visitor session was not read");
+                Event::LoadFailed
+            }
+        }
+    }
+
+    fn conclude(&self, key: &VisitorKey, done: Done) -> Landing {
+        let Done {
+            result,
+            unsaved,
+            back_off,
+            notes,
+        } = done;
+        for note in notes {
+            self.observer.note(note);
+        }
+        match back_off {
+            Some(retry_after) => {
+                self.back_offs
+                    .failed(key, retry_after, self.clock.now(), &self.settings)
+            }
+            None if result.is_ok() => self.back_offs.clear(key),
+            None => {}
+        }
+        if let Some(session) = unsaved {
+            self.keep_unsaved(key, &session);
+        }
+        let landing = result.and_then(|tokens| {
+            // Rejected while the flow ran, which did not know of it.
+            if self.rejected(key) == Some(tokens.access.fingerprint()) {
+                return Err(Unavailable::Rejected);
+            }
+            let cached = self
+                .cache
+                .insert(*key, &tokens, &self.settings.policy, &self.render);
+            cached.ok_or(Unavailable::Internal)
+        });
+        if let Err(reason) = &landing {
+            self.observer.flow_failed(*reason);
+        }
+        landing
+    }
+
+    fn rejected(&self, key: &VisitorKey) -> Option<TokenFingerprint> {
+        self.rejections.get(key).map(|(rejected, _)| rejected)
+    }
+
+    // --- sessions that could not be written ---
+
+    fn unsaved_session(&self, key: &VisitorKey) -> Option<VisitorSession> {
+        if self.unsaved_count.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let unsaved = self.unsaved.lock();
+        codec::decode(unsaved.get(key)?).ok()
+    }
+
+    fn keep_unsaved(&self, key: &VisitorKey, session: &VisitorSession) {
+        let mut unsaved = self.unsaved.lock();
+        unsaved.insert(*key, codec::encode(session));
+        self.unsaved_count
+            .store(unsaved.len() as u64, Ordering::Relaxed);
+        drop(unsaved);
+        self.unsaved_added.notify_one();
+    }
+
+    fn drop_unsaved(&self, key: &VisitorKey) {
+        if self.unsaved_count.load(Ordering::Relaxed) > 0 {
+            let mut unsaved = self.unsaved.lock();
+            unsaved.remove(key);
+            self.unsaved_count
+                .store(unsaved.len() as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Tries to write every unsaved session; stops at the first failure. Says whether none is left.
+    async fn save_all_unsaved(self: &Arc<Self>) -> bool {
+        let keys: Vec<_> = self.unsaved.lock().keys().copied().collect();
+        for key in keys {
+            let flight = match self.flights.board(&key, usize::MAX, || None::<()>) {
+                Ok(Boarding::Joined(flight)) => flight,
+                Ok(Boarding::Led(lead, flight)) => {
+                    let inner = self.clone();
+                    self.runtime.spawn(async move {
+                        let landing = match inner.unsaved_session(&key) {
+                            Some(session) => {
+                                let (flow, command) =
+                                    Flow::save_late(session, inner.settings.policy);
+                                let done = inner.run(&key, flow, command).await;
+                                if done.unsaved.is_none() {
+                                    // Written, or overtaken by something newer.
+                                    inner.drop_unsaved(&key);
+                                }
+                                inner.conclude(&key, done)
+                            }
+                            None => Err(Unavailable::NotCreated),
+                        };
+                        lead.land(landing);
+                    });
+                    flight
+                }
+                Err(_) => return false,
+            };
+            let _ = flight.landing().await;
+            if self.unsaved.lock().contains_key(&key) {
+                return false;
+            }
+        }
+        self.unsaved_count.load(Ordering::Relaxed) == 0
+    }
+}

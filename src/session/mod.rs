@@ -1,0 +1,40 @@
+//! Visitor sessions: their states, their store, and the manager that keeps each visitor at one profile.
+
+mod backoff;
+mod cache;
+mod cas;
+pub mod codec;
+mod files;
+mod flights;
+pub mod flow;
+mod freshness;
+mod keyring;
+mod keyring_file;
+mod manager;
+mod memory;
+mod observer;
+mod policy;
+mod record;
+mod redb_file;
+mod redb_shared;
+mod redb_store;
+mod redb_tables;
+mod redb_writer;
+mod store;
+mod vault;
+
+pub use cache::{Authorized, RenderToken};
+pub use flow::{Note, Unavailable};
+pub use freshness::{Freshness, Schedule};
+pub use keyring::{
+    Created, Keyring, KeyringError, LineError, OpenError, generate_key_line, permissions_warning,
+};
+pub use manager::{Manager, Parts, Rejection};
+pub use memory::MemoryStore;
+pub use observer::{Call, Observer, StoreCall, Unobserved};
+pub use policy::{OnLost, Policy, Settings, StoreSettings};
+pub use record::{State, VisitorSession};
+pub use redb_file::OpenStoreError;
+pub use redb_store::RedbStore;
+pub use store::{Census, Entry, PutError, StateTag, Store, StoreError, Stored, Version};
+pub use vault::{SaveError, Vault, VaultError};

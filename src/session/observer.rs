@@ -1,0 +1,75 @@
+//! What the session manager tells whoever counts. Telemetry implements it; this module knows nothing of metrics.
+
+use std::time::Duration;
+
+use super::flow::{Note, Unavailable};
+
+/// An OAuth call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Call {
+    /// `GET /api/oauth/authorize`.
+    Authorize,
+    /// `POST /api/oauth/token` with a code.
+    Exchange,
+    /// `POST /api/oauth/token` with a refresh token.
+    Refresh,
+}
+
+/// An operation of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StoreCall {
+    /// A record was asked for.
+    Load,
+    /// A record was written.
+    Save,
+    /// A record was removed.
+    Remove,
+}
+
+/// Listens to the session manager.
+pub trait Observer: Send + Sync + 'static {
+    /// An OAuth call ended with `result` ("ok", or an error's label).
+    fn oauth_call(&self, call: Call, result: &'static str, took: Duration);
+    /// A store call ended.
+    fn store_call(&self, call: StoreCall, ok: bool, took: Duration);
+    /// Something noteworthy happened to a visitor.
+    fn note(&self, note: Note);
+    /// A flow ended without a token.
+    fn flow_failed(&self, reason: Unavailable);
+    /// A resource endpoint rejected a token; `refreshed`: a refresh was begun for it.
+    fn token_rejected(&self, refreshed: bool);
+}
+
+/// An observer that does not care.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unobserved;
+
+impl Observer for Unobserved {
+    fn oauth_call(&self, _: Call, _: &'static str, _: Duration) {}
+    fn store_call(&self, _: StoreCall, _: bool, _: Duration) {}
+    fn note(&self, _: Note) {}
+    fn flow_failed(&self, _: Unavailable) {}
+    fn token_rejected(&self, _: bool) {}
+}
+
+impl Call {
+    /// The word for metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Authorize => "authorize",
+            Self::Exchange => "exchange",
+            Self::Refresh => "refresh",
+        }
+    }
+}
+
+impl StoreCall {
+    /// The word for metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Load => "load",
+            Self::Save => "save",
+            Self::Remove => "remove",
+        }
+    }
+}

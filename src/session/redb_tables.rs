@@ -1,0 +1,391 @@
+//! What lies in the database file, and how one operation changes it.
+//!
+//! | table | key | value |
+//! | --- | --- | --- |
+//! | `records` | visitor key | version (8) ‖ state (1) ‖ expiry (8) ‖ sealed record |
+//! | `expiries` | hour of expiry (8) ‖ visitor key | nothing |
+//! | `meta` | name | number: file format, last version, census |
+//!
+//! Integers are big-endian. `expiries` makes a sweep cost what it forgets and not what the store holds. It goes by the
+//! *hour*, because an exact index would move with every write (the idle time-out begins anew): by the hour, the writes of
+//! one flow, and all those that follow within the hour, leave it alone. The exact expiry is in the record.
+//!
+//! Everything here happens inside a transaction of the caller's, who commits; nothing here knows of threads or files.
+
+use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, TableError, WriteTransaction};
+
+use super::cas::{Seen, admit, has_expired};
+use super::store::{Census, Entry, StateTag, Stored, Version};
+use crate::clock::Timestamp;
+use crate::visitor::VisitorKey;
+
+type RecordKey = &'static [u8; KEY_LEN];
+type ExpiryKey = &'static [u8; HOUR_LEN + KEY_LEN];
+
+const RECORDS: TableDefinition<RecordKey, &[u8]> = TableDefinition::new("records");
+const EXPIRIES: TableDefinition<ExpiryKey, ()> = TableDefinition::new("expiries");
+const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+
+/// The format that this module reads and writes.
+pub(super) const FORMAT: u64 = 1;
+
+const META_FORMAT: &str = "format";
+const META_SEQUENCE: &str = "sequence";
+const META_CENSUS: [(&str, StateTag); 4] = [
+    ("census.unconfirmed", StateTag::Unconfirmed),
+    ("census.granted", StateTag::Granted),
+    ("census.active", StateTag::Active),
+    ("census.lost", StateTag::Lost),
+];
+
+const KEY_LEN: usize = 32;
+const HOUR_LEN: usize = 8;
+const HEADER_LEN: usize = 17;
+const MILLIS_PER_HOUR: u64 = 3_600_000;
+
+/// The tables, open for the writes of one transaction.
+pub(super) struct Batch<'txn> {
+    records: Table<'txn, RecordKey, &'static [u8]>,
+    expiries: Table<'txn, ExpiryKey, ()>,
+    meta: Table<'txn, &'static str, u64>,
+    ledger: Ledger,
+    changed: bool,
+}
+
+/// What the store counts: written back once a transaction, so that opening a store never counts records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Ledger {
+    /// The version last given, to any key: so that no key gets one twice, not even after its record is gone.
+    sequence: u64,
+    census: Census,
+}
+
+/// What stands in front of the sealed record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Header {
+    version: Version,
+    state: StateTag,
+    expires_at: Timestamp,
+}
+
+/// What a database file turns out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Contents {
+    /// Nothing is in it yet.
+    Nothing,
+    /// A store, in this format.
+    Store(u64),
+    /// Tables of another program.
+    Foreign,
+}
+
+// === reading ===
+
+/// The record of `key`, if there is one that has not expired.
+pub(super) fn load(
+    txn: &ReadTransaction,
+    key: &VisitorKey,
+    now: Timestamp,
+) -> Result<Option<Stored>, redb::Error> {
+    let Some(value) = txn.open_table(RECORDS)?.get(key.as_bytes())? else {
+        return Ok(None);
+    };
+    let (header, sealed) = Header::decode(value.value())?;
+    Ok((!has_expired(header.expires_at, now)).then(|| Stored {
+        version: header.version,
+        sealed: bytes::Bytes::copy_from_slice(sealed),
+    }))
+}
+
+/// How many records there are of each state.
+pub(super) fn census(txn: &ReadTransaction) -> Result<Census, redb::Error> {
+    Ok(Ledger::read(&txn.open_table(META)?)?.census)
+}
+
+/// The keys of at most `limit` expired records. Looks at those and at what expires within the hour, at nothing else.
+pub(super) fn expired(
+    txn: &ReadTransaction,
+    now: Timestamp,
+    limit: usize,
+) -> Result<Vec<VisitorKey>, redb::Error> {
+    let records = txn.open_table(RECORDS)?;
+    let expiries = txn.open_table(EXPIRIES)?;
+    let last = expiry_key(now, &VisitorKey::from_bytes([u8::MAX; KEY_LEN]));
+    let mut keys = Vec::new();
+    for entry in expiries.range::<&[u8; HOUR_LEN + KEY_LEN]>(..=&last)? {
+        if keys.len() >= limit {
+            break;
+        }
+        let (indexed, ()) = entry.map(|(key, value)| (visitor_key(key.value()), value.value()))?;
+        if let Some(value) = records.get(indexed.as_bytes())?
+            && has_expired(Header::decode(value.value())?.0.expires_at, now)
+        {
+            keys.push(indexed);
+        }
+    }
+    Ok(keys)
+}
+
+/// What is in the file.
+pub(super) fn contents(txn: &ReadTransaction) -> Result<Contents, redb::Error> {
+    let format = match txn.open_table(META) {
+        Ok(meta) => meta.get(META_FORMAT)?.map(|format| format.value()),
+        Err(TableError::TableDoesNotExist(_)) => None,
+        Err(TableError::Storage(error)) => return Err(error.into()),
+        Err(_) => return Ok(Contents::Foreign),
+    };
+    Ok(match format {
+        Some(format) => Contents::Store(format),
+        None if txn.list_tables()?.next().is_none() => Contents::Nothing,
+        None => Contents::Foreign,
+    })
+}
+
+// === writing ===
+
+/// Makes the tables of an empty store.
+pub(super) fn initialise(txn: &WriteTransaction) -> Result<(), redb::Error> {
+    txn.open_table(RECORDS)?;
+    txn.open_table(EXPIRIES)?;
+    txn.open_table(META)?.insert(META_FORMAT, FORMAT)?;
+    Ok(())
+}
+
+// === impl Batch ===
+
+impl<'txn> Batch<'txn> {
+    pub(super) fn open(txn: &'txn WriteTransaction) -> Result<Self, redb::Error> {
+        let meta = txn.open_table(META)?;
+        Ok(Self {
+            records: txn.open_table(RECORDS)?,
+            expiries: txn.open_table(EXPIRIES)?,
+            ledger: Ledger::read(&meta)?,
+            meta,
+            changed: false,
+        })
+    }
+
+    /// Writes `entry` if that is admitted; if not, the inner error has the version that is there instead.
+    pub(super) fn put(
+        &mut self,
+        key: &VisitorKey,
+        expected: Option<Version>,
+        entry: &Entry,
+        now: Timestamp,
+    ) -> Result<Result<Version, Option<Version>>, redb::Error> {
+        let old = self.header(key)?;
+        if let Err(current) = admit(expected, old.map(Header::seen), now) {
+            return Ok(Err(current));
+        }
+        self.ledger.sequence += 1;
+        let header = Header {
+            version: Version(self.ledger.sequence),
+            state: entry.state,
+            expires_at: entry.expires_at,
+        };
+        self.records
+            .insert(key.as_bytes(), header.encode(&entry.sealed).as_slice())?;
+        let moved_from = old.map(|old| expiry_key(old.expires_at, key));
+        let moved_to = expiry_key(entry.expires_at, key);
+        if moved_from != Some(moved_to) {
+            if let Some(moved_from) = moved_from {
+                self.expiries.remove(&moved_from)?;
+            }
+            self.expiries.insert(&moved_to, ())?;
+        }
+        self.count(old.map(|old| old.state), Some(entry.state));
+        Ok(Ok(header.version))
+    }
+
+    /// Removes the record of `key`; says whether there was one.
+    pub(super) fn remove(&mut self, key: &VisitorKey) -> Result<bool, redb::Error> {
+        let Some(old) = self.header(key)? else {
+            return Ok(false);
+        };
+        self.records.remove(key.as_bytes())?;
+        self.expiries.remove(&expiry_key(old.expires_at, key))?;
+        self.count(Some(old.state), None);
+        Ok(true)
+    }
+
+    /// Removes those of `keys` whose records have expired by `now`; returns how many.
+    pub(super) fn forget(
+        &mut self,
+        keys: &[VisitorKey],
+        now: Timestamp,
+    ) -> Result<usize, redb::Error> {
+        let mut forgotten = 0;
+        for key in keys {
+            // Looked at again: it may have been written since it was found.
+            if self
+                .header(key)?
+                .is_some_and(|old| has_expired(old.expires_at, now))
+            {
+                self.remove(key)?;
+                forgotten += 1;
+            }
+        }
+        Ok(forgotten)
+    }
+
+    /// Makes this a transaction that writes, whatever is in it.
+    pub(super) fn touch(&mut self) {
+        self.changed = true;
+    }
+
+    /// Writes the ledger back; says whether there is anything to commit.
+    pub(super) fn finish(mut self) -> Result<bool, redb::Error> {
+        if self.changed {
+            self.ledger.write(&mut self.meta)?;
+        }
+        Ok(self.changed)
+    }
+
+    fn header(&self, key: &VisitorKey) -> Result<Option<Header>, redb::Error> {
+        match self.records.get(key.as_bytes())? {
+            Some(value) => Ok(Some(Header::decode(value.value())?.0)),
+            None => Ok(None),
+        }
+    }
+
+    fn count(&mut self, old: Option<StateTag>, new: Option<StateTag>) {
+        self.changed = true;
+        let census = &mut self.ledger.census;
+        if let Some(count) = old.and_then(|state| census.count_mut(state)) {
+            *count = count.saturating_sub(1);
+        }
+        if let Some(count) = new.and_then(|state| census.count_mut(state)) {
+            *count += 1;
+        }
+    }
+}
+
+// === impl Ledger ===
+
+impl Ledger {
+    fn read(meta: &impl ReadableTable<&'static str, u64>) -> Result<Self, redb::Error> {
+        let number =
+            |name| Ok::<_, redb::Error>(meta.get(name)?.map_or(0, |number| number.value()));
+        let mut ledger = Self {
+            sequence: number(META_SEQUENCE)?,
+            census: Census::default(),
+        };
+        for (name, state) in META_CENSUS {
+            if let Some(count) = ledger.census.count_mut(state) {
+                *count = number(name)?;
+            }
+        }
+        Ok(ledger)
+    }
+
+    fn write(mut self, meta: &mut Table<'_, &'static str, u64>) -> Result<(), redb::Error> {
+        meta.insert(META_SEQUENCE, self.sequence)?;
+        for (name, state) in META_CENSUS {
+            if let Some(count) = self.census.count_mut(state) {
+                meta.insert(name, *count)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+// === impl Header ===
+
+impl Header {
+    fn seen(self) -> Seen {
+        Seen {
+            version: self.version,
+            expires_at: self.expires_at,
+        }
+    }
+
+    fn encode(self, sealed: &[u8]) -> Vec<u8> {
+        let mut value = Vec::with_capacity(HEADER_LEN + sealed.len());
+        value.extend_from_slice(&self.version.0.to_be_bytes());
+        value.push(self.state as u8);
+        value.extend_from_slice(&self.expires_at.as_millis().to_be_bytes());
+        value.extend_from_slice(sealed);
+        value
+    }
+
+    fn decode(value: &[u8]) -> Result<(Self, &[u8]), redb::Error> {
+        let decode = || {
+            let (version, rest) = value.split_first_chunk()?;
+            let (state, rest) = rest.split_first()?;
+            let (expires_at, sealed) = rest.split_first_chunk()?;
+            let header = Self {
+                version: Version(u64::from_be_bytes(*version)),
+                state: StateTag::from_byte(*state)?,
+                expires_at: Timestamp::from_millis(u64::from_be_bytes(*expires_at)),
+            };
+            Some((header, sealed))
+        };
+        decode().ok_or_else(|| redb::Error::Corrupted("a record has no valid header".to_owned()))
+    }
+}
+
+fn expiry_key(expires_at: Timestamp, key: &VisitorKey) -> [u8; HOUR_LEN + KEY_LEN] {
+    let hour = expires_at.as_millis() / MILLIS_PER_HOUR;
+    let mut indexed = [0; HOUR_LEN + KEY_LEN];
+    indexed[..HOUR_LEN].copy_from_slice(&hour.to_be_bytes());
+    indexed[HOUR_LEN..].copy_from_slice(key.as_bytes());
+    indexed
+}
+
+fn visitor_key(indexed: &[u8; HOUR_LEN + KEY_LEN]) -> VisitorKey {
+    let mut key = [0; KEY_LEN];
+    key.copy_from_slice(&indexed[HOUR_LEN..]);
+    VisitorKey::from_bytes(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_comes_back_from_its_bytes() {
+        let header = Header {
+            version: Version(258),
+            state: StateTag::Lost,
+            expires_at: Timestamp::from_millis(u64::MAX - 1),
+        };
+        let value = header.encode(b"sealed");
+        assert_eq!(
+            value[..HEADER_LEN],
+            [
+                0, 0, 0, 0, 0, 0, 1, 2, 4, 255, 255, 255, 255, 255, 255, 255, 254
+            ]
+        );
+        assert_eq!(Header::decode(&value).unwrap(), (header, &b"sealed"[..]));
+    }
+
+    #[test]
+    fn a_short_or_unknown_header_is_an_error_and_not_an_absence() {
+        let header = Header {
+            version: Version(1),
+            state: StateTag::Active,
+            expires_at: Timestamp::from_secs(1),
+        };
+        let mut value = header.encode(b"");
+        for length in 0..value.len() {
+            Header::decode(&value[..length]).unwrap_err();
+        }
+        value[8] = 200;
+        Header::decode(&value).unwrap_err();
+    }
+
+    #[test]
+    fn expiries_sort_by_hour_and_name_their_visitor() {
+        let (one, two) = (
+            VisitorKey::from_bytes([1; 32]),
+            VisitorKey::from_bytes([2; 32]),
+        );
+        let hour = |hours: u64| Timestamp::from_secs(hours * 3600);
+        assert!(expiry_key(hour(255), &two) < expiry_key(hour(256), &one));
+        assert_eq!(
+            expiry_key(hour(3), &one),
+            expiry_key(Timestamp::from_secs(4 * 3600 - 1), &one)
+        );
+        assert_eq!(visitor_key(&expiry_key(hour(3), &two)), two);
+    }
+}

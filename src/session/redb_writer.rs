@@ -1,0 +1,259 @@
+//! The one thread that writes to the database.
+//!
+//! Decides what goes into one transaction, and what happens after one failed. Everything that waits is written in one
+//! transaction with one fsync, and nobody hears of their write before that fsync: a thousand visitors cost what one costs.
+//!
+//! After an I/O error redb refuses everything until the file is opened anew, so the writer does that: at once, for the
+//! sake of readers, and before each later attempt. While attempts keep failing they are spaced out, and whoever asks in
+//! between is told so without touching the disk. A full disk that is cleared thus heals without a restart.
+//!
+//! It never says that a write of a failed transaction was *not* done: redb may have made it durable all the same.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use redb::{Database, Durability};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::redb_file::DatabaseFile;
+use super::redb_shared::{Failure, Shared};
+use super::redb_tables::Batch;
+use super::store::{Entry, PutError, StoreError, Version};
+use crate::clock::Timestamp;
+use crate::visitor::VisitorKey;
+
+/// How many jobs may wait; whoever comes then waits for a place.
+pub(super) const QUEUE: usize = 4096;
+/// How many jobs one transaction takes: enough that the fsync is shared by all who can reasonably wait for it, few enough
+/// that the first of them does not wait long for the last.
+const MAX_BATCH: usize = 1024;
+/// The pause after the second failed attempt in a row; doubled by each further one. The first is followed at once.
+const MIN_PAUSE: Duration = Duration::from_millis(100);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+
+/// One thing to do, and whom to tell.
+pub(super) enum Job {
+    Put {
+        key: VisitorKey,
+        expected: Option<Version>,
+        entry: Entry,
+        now: Timestamp,
+        reply: Reply<Version, PutError>,
+    },
+    Remove {
+        key: VisitorKey,
+        reply: Reply<bool, StoreError>,
+    },
+    Forget {
+        keys: Vec<VisitorKey>,
+        now: Timestamp,
+        reply: Reply<usize, StoreError>,
+    },
+    /// Says whether writing works: from what is known, or by a write if the last one failed.
+    Probe { reply: Reply<(), StoreError> },
+    /// A reader met a failure.
+    Heal,
+}
+
+/// An answer that is held back until the transaction it belongs to is committed.
+pub(super) struct Reply<T, E> {
+    to: oneshot::Sender<Result<T, E>>,
+    outcome: Option<Result<T, E>>,
+}
+
+pub(super) struct Writer {
+    jobs: mpsc::Receiver<Job>,
+    shared: Arc<Shared>,
+    file: DatabaseFile,
+    outage: Option<Outage>,
+    /// Dropped when the writer has ended, which is how [`super::redb_store::RedbStore::close`] hears of it.
+    _ended: watch::Sender<()>,
+}
+
+/// Attempts that have failed since one last succeeded.
+struct Outage {
+    failures: u32,
+    retry_at: Instant,
+    cause: Failure,
+}
+
+// === impl Writer ===
+
+impl Writer {
+    pub(super) fn new(
+        jobs: mpsc::Receiver<Job>,
+        shared: Arc<Shared>,
+        file: DatabaseFile,
+        ended: watch::Sender<()>,
+    ) -> Self {
+        Self {
+            jobs,
+            shared,
+            file,
+            outage: None,
+            _ended: ended,
+        }
+    }
+
+    /// Writes until every sender is gone and the queue is empty; then closes the database.
+    pub(super) fn run(mut self) {
+        let mut batch = Vec::with_capacity(MAX_BATCH);
+        while self.jobs.blocking_recv_many(&mut batch, MAX_BATCH) > 0 {
+            self.write(&mut batch);
+        }
+        if let Err(error) = self.shared.close() {
+            tracing::warn!(%error, "the store did not close cleanly; it recovers when it is next opened");
+        }
+    }
+
+    fn write(&mut self, batch: &mut Vec<Job>) {
+        match self.attempt(batch) {
+            Ok(()) => batch.drain(..).for_each(Job::answer),
+            Err(failure) => batch.drain(..).for_each(|job| job.fail(&failure)),
+        }
+    }
+
+    fn attempt(&mut self, batch: &mut [Job]) -> Result<(), Failure> {
+        if let Some(outage) = &self.outage
+            && Instant::now() < outage.retry_at
+        {
+            return Err(outage.cause.clone());
+        }
+        let attempt = self.reopen_if_suspect().and_then(|()| self.commit(batch));
+        match &attempt {
+            Ok(()) => {
+                if self.outage.take().is_some() {
+                    tracing::info!("the store works again");
+                }
+            }
+            Err(cause) => {
+                self.note_failure(cause);
+                // For the readers: they need not wait for the next write.
+                if let Err(error) = self.reopen_if_suspect() {
+                    tracing::warn!(%error, "the store cannot be opened again yet");
+                }
+            }
+        }
+        attempt
+    }
+
+    /// Does everything in `batch`, in one transaction, and returns when it is durable.
+    fn commit(&self, batch: &mut [Job]) -> Result<(), Failure> {
+        // With nothing known to be wrong, a probe needs no write of its own.
+        let must_write = self.outage.is_some();
+        self.shared
+            .write(|database| transact(database, batch, must_write))
+    }
+
+    fn reopen_if_suspect(&self) -> Result<(), Failure> {
+        match self.shared.is_suspect() {
+            true => self.shared.replace(|| self.file.reopen()),
+            false => Ok(()),
+        }
+    }
+
+    fn note_failure(&mut self, cause: &Failure) {
+        let failures = self.outage.as_ref().map_or(0, |outage| outage.failures) + 1;
+        let pause = match failures {
+            1 => Duration::ZERO,
+            _ => MIN_PAUSE
+                .saturating_mul(1 << (failures - 2).min(10))
+                .min(MAX_PAUSE),
+        };
+        tracing::error!(error = %cause, failures, "the store cannot write");
+        self.outage = Some(Outage {
+            failures,
+            retry_at: Instant::now() + pause,
+            cause: cause.clone(),
+        });
+    }
+}
+
+/// Runs `batch`; says whether there was anything to commit.
+fn transact(database: &Database, batch: &mut [Job], must_write: bool) -> Result<bool, redb::Error> {
+    let mut txn = database.begin_write()?;
+    txn.set_durability(Durability::Immediate)?;
+    txn.set_quick_repair(std::env::var_os("QR").is_some());
+    let mut tables = Batch::open(&txn)?;
+    for job in batch {
+        job.apply(&mut tables)?;
+    }
+    if must_write {
+        tables.touch();
+    }
+    if tables.finish()? {
+        txn.commit()?;
+        Ok(true)
+    } else {
+        txn.abort()?;
+        Ok(false)
+    }
+}
+
+// === impl Job ===
+
+impl Job {
+    fn apply(&mut self, tables: &mut Batch<'_>) -> Result<(), redb::Error> {
+        match self {
+            Job::Put {
+                key,
+                expected,
+                entry,
+                now,
+                reply,
+            } => {
+                let written = tables.put(key, *expected, entry, *now)?;
+                reply.outcome = Some(written.map_err(|current| PutError::Conflict { current }));
+            }
+            Job::Remove { key, reply } => reply.outcome = Some(Ok(tables.remove(key)?)),
+            Job::Forget { keys, now, reply } => {
+                reply.outcome = Some(Ok(tables.forget(keys, *now)?))
+            }
+            Job::Probe { reply } => reply.outcome = Some(Ok(())),
+            Job::Heal => {}
+        }
+        Ok(())
+    }
+
+    fn answer(self) {
+        match self {
+            Job::Put { reply, .. } => reply.send(),
+            Job::Remove { reply, .. } => reply.send(),
+            Job::Forget { reply, .. } => reply.send(),
+            Job::Probe { reply } => reply.send(),
+            Job::Heal => {}
+        }
+    }
+
+    fn fail(self, failure: &Failure) {
+        match self {
+            Job::Put { reply, .. } => reply.fail("write", failure),
+            Job::Remove { reply, .. } => reply.fail("remove", failure),
+            Job::Forget { reply, .. } => reply.fail("sweep", failure),
+            Job::Probe { reply } => reply.fail("write", failure),
+            Job::Heal => {}
+        }
+    }
+}
+
+// === impl Reply ===
+
+impl<T, E: From<StoreError>> Reply<T, E> {
+    pub(super) fn new(to: oneshot::Sender<Result<T, E>>) -> Self {
+        Self { to, outcome: None }
+    }
+
+    fn send(self) {
+        if let Some(outcome) = self.outcome {
+            // Whoever asked may have gone; what they asked for is done all the same.
+            let _ = self.to.send(outcome);
+        }
+    }
+
+    fn fail(self, operation: &'static str, failure: &Failure) {
+        let _ = self.to.send(Err(E::from(StoreError::Unavailable {
+            operation,
+            source: Box::new(failure.clone()),
+        })));
+    }
+}

@@ -1,0 +1,256 @@
+//! The catalogue of metrics. Label values come from fixed lists or the configuration, never from requests.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use crate::session::{Call, Census, Note, Observer, StoreCall, Unavailable};
+
+/// All metrics of the process.
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    duration: HistogramVec,
+    unrouted: IntCounter,
+    unpersonalised: IntCounterVec,
+    replays: IntCounter,
+    rejections: IntCounterVec,
+    oauth_calls: IntCounterVec,
+    oauth_duration: HistogramVec,
+    store_calls: IntCounterVec,
+    store_duration: HistogramVec,
+    visitor_events: IntCounterVec,
+    flow_failures: IntCounterVec,
+    sessions: IntGaugeVec,
+    gauges: Gauges,
+}
+
+/// Values that are read when they are asked for.
+struct Gauges {
+    in_flight: IntGauge,
+    flows: IntGauge,
+    cached: IntGauge,
+    unsaved: IntGauge,
+}
+
+/// What the gauges show.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reading {
+    /// Exchanges in flight.
+    pub in_flight: usize,
+    /// Flows under way.
+    pub flows: usize,
+    /// Visitors in the in-process cache.
+    pub cached: u64,
+    /// Sessions that could not be written yet.
+    pub unsaved: u64,
+    /// Stored visitor sessions by state; `None` if the store does not say.
+    pub census: Option<Census>,
+}
+
+/// The counters of one route, looked up once.
+pub struct RouteMetrics {
+    /// By hundreds of the status; 0: the client was gone.
+    classes: [IntCounter; 6],
+    duration: Histogram,
+}
+
+const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+const REQUEST_BUCKETS: [f64; 12] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
+];
+const CALL_BUCKETS: [f64; 10] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+const STORE_BUCKETS: [f64; 9] = [
+    0.000_05, 0.000_25, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0,
+];
+
+/// Registers what it makes, under the product's prefix.
+struct Registrar<'a>(&'a Registry);
+
+impl Registrar<'_> {
+    fn keep<C: prometheus::core::Collector + Clone + 'static>(
+        &self,
+        collector: prometheus::Result<C>,
+    ) -> C {
+        let collector = collector.expect("the names and labels in this file are well-formed");
+        self.0
+            .register(Box::new(collector.clone()))
+            .expect("each name in this file is there once");
+        collector
+    }
+
+    fn opts(name: &str, help: &str) -> Opts {
+        Opts::new(format!("dressipi_sidecar_{name}"), help)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.keep(IntCounter::with_opts(Self::opts(name, help)))
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        self.keep(IntCounterVec::new(Self::opts(name, help), labels))
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> IntGauge {
+        self.keep(IntGauge::with_opts(Self::opts(name, help)))
+    }
+
+    fn histograms(&self, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> HistogramVec {
+        let opts = HistogramOpts::from(Self::opts(name, help)).buckets(buckets.to_vec());
+        self.keep(HistogramVec::new(opts, labels))
+    }
+}
+
+// === impl Metrics ===
+
+impl Metrics {
+    /// A fresh set, with a registry of its own.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let new = Registrar(&registry);
+        let build = new.keep(IntGaugeVec::new(
+            Registrar::opts("build_info", "The version that runs; always 1."),
+            &["version"],
+        ));
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Self {
+            requests: new.counters("requests_total", "Requests by route, upstream and status class.", &["route", "upstream", "class"]),
+            duration: new.histograms("request_duration_seconds", "From a request's header to the end of its answer.", &["route", "upstream"], &REQUEST_BUCKETS),
+            unrouted: new.counter("unrouted_requests_total", "Requests that no route takes, answered 404."),
+            unpersonalised: new.counters("unpersonalised_requests_total", "Requests on routes with `credentials = \"visitor\"` that went without a token, by reason.", &["route", "reason"]),
+            replays: new.counter("replayed_requests_total", "Requests that were sent once more with another token after a 401 or 403."),
+            rejections: new.counters("token_rejections_total", "Answers 401 and 403 to a visitor's token, and whether another token was fetched for it.", &["action"]),
+            oauth_calls: new.counters("oauth_calls_total", "OAuth calls to Dressipi by kind and result. Each `authorize` with result `ok` made a profile.", &["call", "result"]),
+            oauth_duration: new.histograms("oauth_call_duration_seconds", "How long OAuth calls take.", &["call"], &CALL_BUCKETS),
+            store_calls: new.counters("store_calls_total", "Calls to the session store by kind and result.", &["call", "result"]),
+            store_duration: new.histograms("store_call_duration_seconds", "How long calls to the session store take.", &["call"], &STORE_BUCKETS),
+            visitor_events: new.counters("visitor_events_total", "What happened to visitors: profiles created and wasted, authorize answers lost, token sets lost, refresh tokens salvaged.", &["event"]),
+            flow_failures: new.counters("flow_failures_total", "Flows that ended without a token, by reason.", &["reason"]),
+            sessions: new.keep(IntGaugeVec::new(Registrar::opts("sessions", "Stored visitor sessions by state."), &["state"])),
+            gauges: Gauges {
+                in_flight: new.gauge("requests_in_flight", "Requests that are being answered."),
+                flows: new.gauge("flows_in_flight", "Visitors for whom OAuth or store work is under way."),
+                cached: new.gauge("cached_visitors", "Visitors in the in-process cache."),
+                unsaved: new.gauge("unsaved_sessions", "Visitor sessions that are newer than the store's because it could not be written."),
+            },
+            registry,
+        }
+    }
+
+    /// The counters of a route.
+    pub fn route(&self, route: &str, upstream: &str) -> RouteMetrics {
+        RouteMetrics {
+            classes: CLASSES
+                .map(|class| self.requests.with_label_values(&[route, upstream, class])),
+            duration: self.duration.with_label_values(&[route, upstream]),
+        }
+    }
+
+    /// A request that no route takes.
+    pub fn unrouted(&self) {
+        self.unrouted.inc();
+    }
+
+    /// A request that went without the token that its route would add.
+    pub fn unpersonalised(&self, route: &str, reason: &'static str) {
+        self.unpersonalised
+            .with_label_values(&[route, reason])
+            .inc();
+    }
+
+    /// A request that was sent twice.
+    pub fn replayed(&self) {
+        self.replays.inc();
+    }
+
+    /// All metrics in Prometheus' text format, with the gauges showing `reading`.
+    pub fn render(&self, reading: Reading) -> String {
+        let clamp = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        self.gauges.in_flight.set(clamp(reading.in_flight as u64));
+        self.gauges.flows.set(clamp(reading.flows as u64));
+        self.gauges.cached.set(clamp(reading.cached));
+        self.gauges.unsaved.set(clamp(reading.unsaved));
+        if let Some(census) = reading.census {
+            for (state, count) in [
+                ("unconfirmed", census.unconfirmed),
+                ("granted", census.granted),
+                ("active", census.active),
+                ("lost", census.lost),
+            ] {
+                self.sessions.with_label_values(&[state]).set(clamp(count));
+            }
+        }
+        let mut text = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            tracing::error!(%error, "metrics cannot be rendered");
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Observer for Metrics {
+    fn oauth_call(&self, call: Call, result: &'static str, took: Duration) {
+        self.oauth_calls
+            .with_label_values(&[call.label(), result])
+            .inc();
+        self.oauth_duration
+            .with_label_values(&[call.label()])
+            .observe(took.as_secs_f64());
+    }
+
+    fn store_call(&self, call: StoreCall, ok: bool, took: Duration) {
+        let result = if ok { "ok" } else { "error" };
+        self.store_calls
+            .with_label_values(&[call.label(), result])
+            .inc();
+        self.store_duration
+            .with_label_values(&[call.label()])
+            .observe(took.as_secs_f64());
+    }
+
+    fn note(&self, note: Note) {
+        let event = match note {
+            Note::ProfileCreated => "profile_created",
+            Note::AuthorizeUnconfirmed => "authorize_unconfirmed",
+            Note::ProfileWasted => "profile_wasted",
+            Note::TokenSetLost => "token_set_lost",
+            Note::TokenSetReplacedElsewhere => "token_set_replaced_elsewhere",
+            Note::RefreshTokenSalvaged => "refresh_token_salvaged",
+        };
+        self.visitor_events.with_label_values(&[event]).inc();
+    }
+
+    fn flow_failed(&self, reason: Unavailable) {
+        self.flow_failures
+            .with_label_values(&[reason.label()])
+            .inc();
+    }
+
+    fn token_rejected(&self, refreshed: bool) {
+        let action = if refreshed { "refreshed" } else { "ignored" };
+        self.rejections.with_label_values(&[action]).inc();
+    }
+}
+
+// === impl RouteMetrics ===
+
+impl RouteMetrics {
+    /// A request that ended with `status`, or whose client was gone.
+    pub fn exchange(&self, status: Option<StatusCode>, took: Duration) {
+        let class = status.map_or(0, |status| usize::from(status.as_u16() / 100));
+        if let Some(counter) = self.classes.get(class) {
+            counter.inc();
+        }
+        self.duration.observe(took.as_secs_f64());
+    }
+}

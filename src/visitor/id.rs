@@ -1,0 +1,130 @@
+//! What a visitor is called: an opaque id of ours, and the key under which a visitor session is stored.
+
+use std::fmt;
+
+/// The identifier that the sidecar mints for a visitor: 128 random bits, meaningless outside the visitor cookie.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct VisitorId([u8; 16]);
+
+/// A keyed hash (HMAC-SHA-256) of a visitor's identity: what stores, caches and logs know of a visitor.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VisitorKey([u8; 32]);
+
+/// The secret that turns identities into [`VisitorKey`]s; one for the life of a store, so that keys never move.
+#[derive(Clone)]
+pub struct IdentityKey(ring::hmac::Key);
+
+/// Where an identity came from: part of the hash, so that a header cannot name a cookie's visitor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Namespace {
+    /// Ids minted here and carried by the visitor cookie.
+    Minted,
+    /// Ids that the app names in a header.
+    Header,
+}
+
+// === impl VisitorId ===
+
+impl VisitorId {
+    /// An id from 16 bytes of the system's random generator.
+    pub const fn from_random(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, for the visitor cookie.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for VisitorId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("VisitorId([secret])")
+    }
+}
+
+// === impl VisitorKey ===
+
+impl VisitorKey {
+    /// A key from its bytes, as a store holds them.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, for stores.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+/// Twelve hexadecimal digits: enough to follow one visitor through a log, useless to find out who it is.
+impl fmt::Display for VisitorKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0[..6]
+            .iter()
+            .try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for VisitorKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VisitorKey({self})")
+    }
+}
+
+// === impl IdentityKey ===
+
+impl IdentityKey {
+    /// A key from 32 random bytes.
+    pub fn new(bytes: &[u8; 32]) -> Self {
+        Self(ring::hmac::Key::new(ring::hmac::HMAC_SHA256, bytes))
+    }
+
+    /// The key of the visitor whom `id` names in `namespace`.
+    pub fn visitor_key(&self, namespace: Namespace, id: &[u8]) -> VisitorKey {
+        let mut context = ring::hmac::Context::with_key(&self.0);
+        context.update(match namespace {
+            Namespace::Minted => b"minted\0",
+            Namespace::Header => b"header\0",
+        });
+        context.update(id);
+        let tag = context.sign();
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(tag.as_ref());
+        VisitorKey(bytes)
+    }
+}
+
+impl fmt::Debug for IdentityKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IdentityKey([secret])")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_id_in_another_namespace_is_another_visitor() {
+        let key = IdentityKey::new(&[7; 32]);
+        let id = [1; 16];
+        assert_ne!(
+            key.visitor_key(Namespace::Minted, &id),
+            key.visitor_key(Namespace::Header, &id)
+        );
+        assert_eq!(
+            key.visitor_key(Namespace::Minted, &id),
+            key.visitor_key(Namespace::Minted, &id)
+        );
+    }
+
+    #[test]
+    fn another_identity_key_gives_another_visitor_key() {
+        let id = [1; 16];
+        assert_ne!(
+            IdentityKey::new(&[7; 32]).visitor_key(Namespace::Minted, &id),
+            IdentityKey::new(&[8; 32]).visitor_key(Namespace::Minted, &id)
+        );
+    }
+}

@@ -1,0 +1,21 @@
+//! Who a visitor is, whether they consent, and when they may cost a profile.
+//!
+//! PURE: takes header values and a `now`; knows neither the store nor OAuth.
+
+mod bots;
+mod consent;
+mod cookie;
+mod cookies;
+mod creation;
+mod id;
+mod rules;
+mod source;
+
+pub use bots::{is_bot, is_probe_or_prefetch};
+pub use consent::{Consent, consent};
+pub use cookie::{CookieJar, Minted};
+pub use cookies::{Cookies, Lookup};
+pub use creation::{Arrival, may_create};
+pub use id::{IdentityKey, Namespace, VisitorId, VisitorKey};
+pub use rules::{ConsentRules, CookieSettings, CreateOn, CreationRules, RequiredCookie, SameSite};
+pub use source::VisitorSource;

@@ -1,0 +1,70 @@
+//! One folder of `tests/config` is one case: `input.toml` (or `.yaml`, `.json`), perhaps `env` (`NAME=value` lines) and other
+//! files, and what comes of it in `expected.txt`: "ok" and the warnings, or the problems.
+//!
+//! `UPDATE=1 cargo test config_cases` writes the answers anew; read the difference before you believe it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use dressipi_sidecar::config::{self, Format};
+
+/// A value that the cases give to secret keys; no answer may show it.
+const CANARY: &str = "s3cr3t";
+
+#[test]
+fn every_configuration_case_is_answered_as_expected() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config");
+    let update = std::env::var_os("UPDATE").is_some();
+    let mut wrong = Vec::new();
+    for case in folders(&root) {
+        let answer = answer(&case);
+        assert!(!answer.contains(CANARY), "{}: {answer}", case.display());
+        let path = case.join("expected.txt");
+        if update {
+            fs::write(&path, &answer).unwrap();
+        }
+        let expected = fs::read_to_string(&path).unwrap_or_default();
+        if answer != expected {
+            wrong.push(format!(
+                "{}\nexpected:\n{expected}\nfound:\n{answer}",
+                case.display()
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn folders(root: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(root)
+        .expect("the cases are in the repository")
+        .map(|entry| entry.expect("the folder can be read").path());
+    let mut folders: Vec<_> = entries.filter(|path| path.is_dir()).collect();
+    folders.sort();
+    assert!(folders.len() >= 25, "cases are missing");
+    folders
+}
+
+fn answer(case: &Path) -> String {
+    let names = ["input.toml", "input.yaml", "input.json"];
+    let name = names.into_iter().find(|name| case.join(name).exists());
+    let name = name.unwrap_or_else(|| panic!("{} has no input", case.display()));
+    let text = fs::read_to_string(case.join(name)).expect("the input exists");
+    let format = Format::of(Path::new(name)).expect("the names have endings");
+    let env = fs::read_to_string(case.join("env")).unwrap_or_default();
+    let env = env.lines().filter_map(|line| line.split_once('='));
+    let env = env.map(|(variable, value)| (variable.to_owned(), value.to_owned()));
+    let answer = match config::load_text(name, &text, format, case, env) {
+        Ok(loaded) => {
+            let debug = format!("{:?}", loaded.config);
+            assert!(!debug.contains(CANARY), "{}: {debug}", case.display());
+            let warnings = loaded
+                .warnings
+                .iter()
+                .map(|warning| format!("warning: {warning}\n"));
+            format!("ok\n{}", warnings.collect::<String>())
+        }
+        Err(problems) => format!("{problems}\n"),
+    };
+    // The same on every machine: full paths are cut where the case begins.
+    answer.replace(&format!("{}/", case.display()), "")
+}

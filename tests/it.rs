@@ -1,0 +1,11 @@
+//! The integration tests: one binary.
+
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
+
+mod cli;
+mod config_cases;
+mod crashes;
+mod identity;
+mod profiles;
+mod state_machine;
+mod support;

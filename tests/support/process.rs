@@ -1,0 +1,98 @@
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// The real binary, as a process of its own.
+pub struct Process {
+    child: Child,
+    pub addresses: Vec<SocketAddr>,
+    log: mpsc::Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Process {
+    pub fn command() -> Command {
+        Command::new(env!("CARGO_BIN_EXE_dressipi-sidecar"))
+    }
+
+    /// Starts `serve` and waits until all its `listeners` and the admin listener say that they listen.
+    pub fn serve(config: &Path, listeners: usize) -> Self {
+        let mut child = Self::command()
+            .args(["serve", "--config"])
+            .arg(config)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (sender, log) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
+        let mut process = Self {
+            child,
+            addresses: Vec::new(),
+            log,
+            seen: Vec::new(),
+        };
+        while process.addresses.len() < listeners + 1 {
+            let line = process.log.recv_timeout(Duration::from_secs(20));
+            let line = line.unwrap_or_else(|_| {
+                panic!("the sidecar did not start:\n{}", process.seen.join("\n"))
+            });
+            if let Ok(event) = serde_json::from_str::<serde_json::Value>(&line)
+                && event["message"]
+                    .as_str()
+                    .is_some_and(|message| message.ends_with("listening"))
+            {
+                process
+                    .addresses
+                    .push(event["address"].as_str().unwrap().parse().unwrap());
+            }
+            process.seen.push(line);
+        }
+        process
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let id = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args([signal, &id])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// `kill -9`.
+    pub fn kill(mut self) -> Vec<String> {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.rest()
+    }
+
+    /// SIGTERM; the exit status and the whole log.
+    pub fn terminate(mut self) -> (ExitStatus, Vec<String>) {
+        self.signal("-TERM");
+        let status = self.child.wait().unwrap();
+        (status, self.rest())
+    }
+
+    fn rest(mut self) -> Vec<String> {
+        let mut seen = std::mem::take(&mut self.seen);
+        seen.extend(self.log.iter());
+        seen
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

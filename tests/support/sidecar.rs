@@ -1,0 +1,187 @@
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use dressipi_sidecar::clock::{Clock, SystemClock};
+use dressipi_sidecar::config::{self, Config, Format};
+use dressipi_sidecar::server::{self, Running, Stopped};
+use reqwest::RequestBuilder;
+
+use super::{App, Dressipi, client};
+
+/// A sidecar in this process. Listener 0 knows visitors by cookie, listener 1 by `x-visitor-id`.
+pub struct Sidecar {
+    running: Running,
+    pub client: reqwest::Client,
+}
+
+/// A configuration in the making.
+pub struct SidecarBuilder {
+    base_url: String,
+    app: Option<SocketAddr>,
+    session: String,
+    extra: String,
+    routes: String,
+    clock: Arc<dyn Clock>,
+}
+
+impl Sidecar {
+    pub fn behind(dressipi: &Dressipi) -> SidecarBuilder {
+        SidecarBuilder {
+            base_url: format!("http://{}", dressipi.address),
+            app: None,
+            session: "store = \"memory\"".into(),
+            extra: String::new(),
+            routes: "[[routes]]\npath = \"/api/\"\nupstream = \"dressipi\"\n".into(),
+            clock: Arc::new(SystemClock),
+        }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.running.addresses()[0]
+    }
+
+    /// A request of a browser, which is known by its cookie.
+    pub fn browser(&self, path: &str) -> RequestBuilder {
+        self.client
+            .get(format!("http://{}{path}", self.running.addresses()[0]))
+    }
+
+    /// A request of an app, which names the visitor.
+    pub fn visitor(&self, id: &str, path: &str) -> RequestBuilder {
+        self.visitor_request(reqwest::Method::GET, id, path)
+    }
+
+    pub fn visitor_request(&self, method: reqwest::Method, id: &str, path: &str) -> RequestBuilder {
+        let url = format!("http://{}{path}", self.running.addresses()[1]);
+        self.client.request(method, url).header("x-visitor-id", id)
+    }
+
+    pub async fn admin(&self, path: &str) -> reqwest::Response {
+        let url = format!("http://{}{path}", self.running.admin().unwrap());
+        self.client.get(url).send().await.unwrap()
+    }
+
+    /// The sum of a metric over all label sets that contain `labels`.
+    pub async fn metric(&self, name: &str, labels: &str) -> f64 {
+        let text = self.admin("/metrics").await.text().await.unwrap();
+        let name = format!("dressipi_sidecar_{name}");
+        let lines = text.lines().filter(|line| {
+            line.strip_prefix(&name)
+                .is_some_and(|rest| rest.starts_with(['{', ' ']) && rest.contains(labels))
+        });
+        lines
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+            .sum()
+    }
+
+    pub async fn stop(self) -> Stopped {
+        self.running.stop().await
+    }
+}
+
+impl SidecarBuilder {
+    /// Another store than memory, or other keys of `[session]`.
+    pub fn session(mut self, keys: &str) -> Self {
+        keys.clone_into(&mut self.session);
+        self
+    }
+
+    pub fn redb(self, folder: &Path) -> Self {
+        let path = folder.join("sessions.redb");
+        self.session(&format!("store = \"redb\"\npath = {path:?}"))
+    }
+
+    /// Further sections.
+    pub fn extra(mut self, text: &str) -> Self {
+        self.extra.push_str(text);
+        self.extra.push('\n');
+        self
+    }
+
+    /// Other routes than `/api/` to Dressipi (and `/` to the app, if there is one).
+    pub fn routes(mut self, text: &str) -> Self {
+        text.clone_into(&mut self.routes);
+        self
+    }
+
+    pub fn app(mut self, app: &App) -> Self {
+        self.app = Some(app.address);
+        self
+    }
+
+    pub fn base_url(mut self, url: String) -> Self {
+        self.base_url = url;
+        self
+    }
+
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    pub fn text(&self) -> String {
+        let Self {
+            base_url,
+            session,
+            extra,
+            routes,
+            ..
+        } = self;
+        let mut text = format!(
+            r#"
+            [[listeners]]
+            address = "127.0.0.1:0"
+            visitor = ["cookie"]
+            [[listeners]]
+            address = "127.0.0.1:0"
+            visitor = ["header:x-visitor-id"]
+            [admin]
+            address = "127.0.0.1:0"
+            [log]
+            access = false
+            [server]
+            drain_delay = "0s"
+            threads = 2
+            [cookie]
+            name = "visitor"
+            secure = false
+            [dressipi]
+            base_url = "{base_url}"
+            client_id = "demo"
+            api_key = "demo-api-key"
+            [session]
+            {session}
+            {extra}
+            {routes}
+            "#
+        );
+        if let Some(app) = self.app {
+            text.push_str(&format!(
+                "\n[[upstreams]]\nname = \"app\"\naddress = \"{app}\"\n"
+            ));
+            if !routes.contains("\"/\"") {
+                text.push_str("\n[[routes]]\npath = \"/\"\nupstream = \"app\"\n");
+            }
+        }
+        text
+    }
+
+    pub fn config(&self) -> Config {
+        let text = self.text();
+        match config::load_text("test.toml", &text, Format::Toml, Path::new("/"), []) {
+            Ok(loaded) => loaded.config,
+            Err(problems) => panic!("{problems}\n{text}"),
+        }
+    }
+
+    pub async fn start(self) -> Sidecar {
+        let running = server::start_with_clock(&self.config(), self.clock.clone())
+            .await
+            .unwrap();
+        Sidecar {
+            running,
+            client: client(),
+        }
+    }
+}
