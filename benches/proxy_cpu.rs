@@ -423,8 +423,10 @@ fn bare(upstream: SocketAddr) {
         let mut service = ProxyServiceBuilder::new(&Arc::new(conf), Bare(upstream))
             .server_options(options)
             .build();
-        let mut buffer = L4BufferSettings::default();
-        buffer.write = Some(16 * 1024);
+        let buffer = L4BufferSettings {
+            write: Some(16 * 1024),
+            ..L4BufferSettings::default()
+        };
         service.add_listener(ListenerConfig::tcp(&name).l4_buffer(buffer));
         let mut fds = pingora::server::Fds::new();
         fds.add(name, std::os::fd::IntoRawFd::into_raw_fd(socket));

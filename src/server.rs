@@ -298,8 +298,10 @@ async fn serve(
         .name(&name)
         .server_options(options)
         .build();
-    let mut buffer = L4BufferSettings::default();
-    buffer.write = Some(BUFFER);
+    let buffer = L4BufferSettings {
+        write: Some(BUFFER),
+        ..L4BufferSettings::default()
+    };
     service.add_listener(ListenerConfig::tcp(&name).l4_buffer(buffer));
     let fds: ListenFds = Arc::new(Mutex::new(Fds::new()));
     match socket.into_std() {

@@ -6,6 +6,7 @@ mod cli;
 mod config_cases;
 mod crashes;
 mod identity;
+mod layers;
 mod profiles;
 mod state_machine;
 mod support;

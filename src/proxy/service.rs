@@ -163,10 +163,7 @@ fn random_id() -> Option<[u8; 16]> {
 }
 
 /// The pinned route; every phase after `request_filter` has one.
-fn route_of<'a>(
-    snapshot: &'a Snapshot,
-    index: Option<usize>,
-) -> Result<(&'a Route, &'a RouteRules)> {
+fn route_of(snapshot: &Snapshot, index: Option<usize>) -> Result<(&Route, &RouteRules)> {
     let route = index.and_then(|index| snapshot.route(index));
     route.ok_or_else(|| Error::new(ErrorType::InternalError))
 }

@@ -14,7 +14,7 @@ use redb::ReadTransaction;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::redb_file::DatabaseFile;
-pub use super::redb_file::OpenStoreError;
+use super::redb_file::OpenStoreError;
 use super::redb_shared::Shared;
 use super::redb_tables;
 use super::redb_writer::{Job, QUEUE, Reply, Writer};

@@ -6,7 +6,7 @@ mod sidecar;
 
 pub use app::App;
 pub use process::Process;
-pub use sidecar::{Sidecar, SidecarBuilder};
+pub use sidecar::Sidecar;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
