@@ -26,14 +26,12 @@ use crate::admin::{Admin, Health};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::dressipi::{BuildError, Client};
-use crate::proxy::{
-    InFlight, Proxy, ProxyParts, Snapshot, SnapshotError, resolve_forever, resolve_once,
-};
+use crate::proxy::{Proxy, ProxyParts, Snapshot, SnapshotError, resolve_forever, resolve_once};
 use crate::session::{
     Created, Keyring, KeyringError, Manager, MemoryStore, OpenStoreError, Parts, RedbStore, Store,
     StoreSettings, Vault, VaultError, generate_key_line,
 };
-use crate::telemetry::Metrics;
+use crate::telemetry::{InFlight, Metrics};
 use crate::visitor::CookieJar;
 
 /// A sidecar that serves.

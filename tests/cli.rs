@@ -88,3 +88,86 @@ fn keygen_prints_a_key_that_a_keyring_takes() {
     assert_ne!(out, run(&["keygen"]).1, "a new one each time");
     dressipi_sidecar::session::Keyring::parse(&out).unwrap();
 }
+
+#[test]
+fn the_demo_shows_a_visitors_own_recommendations_and_what_dressipi_received() {
+    let ports: Vec<_> = (0..4)
+        .map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap())
+        .collect();
+    let addresses: Vec<_> = ports
+        .iter()
+        .map(|port| port.local_addr().unwrap().to_string())
+        .collect();
+    drop(ports);
+    let mut demo = Process::command()
+        .arg("demo")
+        .env("SIDECAR__LISTENERS__0__ADDRESS", &addresses[0])
+        .env(
+            "SIDECAR__DRESSIPI__BASE_URL",
+            format!("http://{}", addresses[1]),
+        )
+        .env("SIDECAR__UPSTREAMS__0__ADDRESS", &addresses[2])
+        .env("SIDECAR__ADMIN__ADDRESS", &addresses[3])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    let mut out = std::io::BufReader::new(demo.stdout.take().unwrap());
+    while !said.contains("Ctrl-C") {
+        assert!(
+            std::io::BufRead::read_line(&mut out, &mut said).unwrap() > 0,
+            "{said}"
+        );
+    }
+    assert!(
+        said.contains(&format!("http://{}/", addresses[0])),
+        "{said}"
+    );
+
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let http = crate::support::client();
+        let get = async |path: &str, cookie: &str| {
+            http.get(format!("http://{}{path}", addresses[0]))
+                .header("cookie", cookie)
+                .send()
+                .await
+                .unwrap()
+        };
+        let page = get("/", "").await;
+        let cookie = page.headers()["set-cookie"]
+            .to_str()
+            .unwrap()
+            .split(';')
+            .next()
+            .unwrap()
+            .to_owned();
+        assert!(page.text().await.unwrap().contains("Dressipi received"));
+        let top = crate::support::json(get("/api/items/top?client_id=demo", &cookie).await).await;
+        assert_eq!(top["personalised"], true);
+        let event = top["event_id"].as_str().unwrap();
+        let saw = get(&format!("/shop/dressipi-saw?event_id={event}"), &cookie)
+            .await
+            .text()
+            .await
+            .unwrap();
+        assert!(
+            saw.contains("x-dressipi-jwt") && saw.contains("sha256:"),
+            "masked: {saw}"
+        );
+        assert!(
+            !saw.contains("demo-api-key") && !saw.contains(&cookie),
+            "{saw}"
+        );
+    });
+    let id = demo.id().to_string();
+    assert!(
+        std::process::Command::new("kill")
+            .args(["-TERM", &id])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert!(demo.wait().unwrap().success());
+}

@@ -7,6 +7,7 @@ mod config_cases;
 mod crashes;
 mod identity;
 mod layers;
+mod outages;
 mod profiles;
 mod state_machine;
 mod support;

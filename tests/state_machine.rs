@@ -14,7 +14,7 @@ use dressipi_sidecar::oauth::{
     Misshapen, RefreshToken, TokenAnswer, TokenError, TokenFingerprint, TokenSet,
 };
 use dressipi_sidecar::secret::Secret;
-use dressipi_sidecar::session::flow::{Command, Done, Event, Flow, Step, Want};
+use dressipi_sidecar::session::flow::{Command, Done, Event, Flow, Loaded, Step, Want};
 use dressipi_sidecar::session::{
     Freshness, Policy, Schedule, State, Unavailable, Version, VisitorSession, codec,
 };
@@ -265,6 +265,7 @@ impl World {
             Command::Authorize => self.authorize(outcome),
             Command::Exchange(grant) => {
                 let code = grant.code.secret().expose().to_owned();
+                self.check_code_is_stored(&code);
                 Event::Exchanged(self.token(outcome, &code, |server| server.exchange(&code)))
             }
             Command::Refresh(token) => {
@@ -282,26 +283,28 @@ impl World {
     }
 
     fn load(&self, newest: bool) -> Event {
-        let unsaved = self
-            .unsaved
-            .as_ref()
-            .filter(|_| newest)
-            .map(|bytes| codec::decode(bytes).unwrap());
-        if self.store_down {
-            return unsaved.map_or(Event::LoadFailed, |session| {
-                Event::Loaded(Some((None, session)))
-            });
-        }
-        let stored = self
-            .stored
-            .as_ref()
-            .map(|(version, bytes)| (Some(*version), codec::decode(bytes).unwrap()));
-        match (stored, unsaved) {
-            (Some((version, stored)), Some(unsaved)) if unsaved.age() > stored.age() => {
-                Event::Loaded(Some((version, unsaved)))
-            }
-            (None, Some(unsaved)) => Event::Loaded(Some((None, unsaved))),
-            (stored, _) => Event::Loaded(stored),
+        let decode = |bytes: &Vec<u8>| codec::decode(bytes).unwrap();
+        let stored = self.stored.as_ref().filter(|_| !self.store_down);
+        let version = stored.map(|(version, _)| *version);
+        let stored = stored.map(|(_, bytes)| decode(bytes));
+        let unsaved = self.unsaved.as_ref().filter(|_| newest).map(decode);
+        let newer = unsaved.filter(|unsaved| {
+            stored
+                .as_ref()
+                .is_none_or(|stored| unsaved.age() > stored.age())
+        });
+        match (newer, stored) {
+            (Some(session), _) => Event::Loaded(Some(Loaded {
+                session,
+                version,
+                is_stored: false,
+            })),
+            (None, _) if self.store_down => Event::LoadFailed,
+            (None, stored) => Event::Loaded(stored.map(|session| Loaded {
+                session,
+                version,
+                is_stored: true,
+            })),
         }
     }
 
@@ -504,13 +507,27 @@ impl World {
         );
     }
 
-    /// Invariant 5: what is used is unexpired, not rejected, and of the profile that the visitor has.
+    /// Invariant 2: a code is stored before it is exchanged.
+    fn check_code_is_stored(&self, code: &str) {
+        let session = codec::decode(&self.stored.as_ref().expect("a record").1).unwrap();
+        let State::Granted { grant, .. } = session.state else {
+            panic!("an exchange of a code that is not stored");
+        };
+        assert_eq!(grant.code.secret().expose(), code);
+    }
+
+    /// Invariants 2 and 5: what is used is stored (or came of a refresh), unexpired, not rejected, and of the profile that the visitor has.
     fn check_use(&self, tokens: &TokenSet) {
         assert!(self.now < tokens.expires_at, "an expired token was used");
         assert_ne!(
             self.rejected,
             Some(tokens.access.fingerprint()),
             "a rejected token was used"
+        );
+        let stored = self.stored_refresh();
+        assert!(
+            tokens.generation > 0 || stored.as_deref() == Some(tokens.refresh.secret().expose()),
+            "first tokens were used before they were stored"
         );
         let (profile, _) = self.server.refresh[tokens.refresh.secret().expose()];
         let name = tokens.access.secret().expose();

@@ -14,9 +14,8 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use crate::proxy::InFlight;
 use crate::session::Manager;
-use crate::telemetry::{Metrics, Reading};
+use crate::telemetry::{InFlight, Metrics, Reading};
 
 /// What the admin listener tells about.
 #[derive(Clone)]

@@ -1,15 +1,13 @@
 //! What one exchange remembers from phase to phase.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
-
-use tokio::sync::Notify;
 
 use super::identity::AnonymousReason;
 use super::rescue::Rescue;
 use super::snapshot::Snapshot;
 use crate::session::Authorized;
+use crate::telemetry::{InFlight, Ticket};
 use crate::visitor::VisitorKey;
 
 /// The context of one exchange.
@@ -62,19 +60,6 @@ pub(super) enum Replay {
     Done,
 }
 
-/// Counts exchanges in flight, so that a drain knows when it is over.
-#[derive(Clone, Debug, Default)]
-pub struct InFlight(Arc<Counter>);
-
-#[derive(Debug, Default)]
-struct Counter {
-    count: AtomicUsize,
-    emptied: Notify,
-}
-
-/// One exchange's place in the count.
-pub(super) struct Ticket(Arc<Counter>);
-
 // === impl Exchange ===
 
 impl Exchange {
@@ -126,39 +111,6 @@ impl VisitorState {
             Self::Known { .. } => "pending",
             Self::Authorized { .. } => "visitor",
             Self::Anonymous { reason, .. } => reason.label(),
-        }
-    }
-}
-
-// === impl InFlight ===
-
-impl InFlight {
-    pub(super) fn enter(&self) -> Ticket {
-        self.0.count.fetch_add(1, Ordering::Relaxed);
-        Ticket(self.0.clone())
-    }
-
-    /// How many exchanges are in flight.
-    pub fn count(&self) -> usize {
-        self.0.count.load(Ordering::Relaxed)
-    }
-
-    /// Waits until none is.
-    pub async fn emptied(&self) {
-        loop {
-            let emptied = self.0.emptied.notified();
-            if self.count() == 0 {
-                return;
-            }
-            emptied.await;
-        }
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        if self.0.count.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.0.emptied.notify_waiters();
         }
     }
 }

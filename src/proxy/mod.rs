@@ -16,7 +16,6 @@ mod service;
 mod snapshot;
 mod trace;
 
-pub use context::InFlight;
 pub use identity::AnonymousReason;
 pub use peer::{PeerError, resolve_forever, resolve_once};
 pub use service::{Proxy, ProxyParts};

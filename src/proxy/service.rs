@@ -13,7 +13,7 @@ use pingora::{Error, ErrorType, Result};
 use rand::TryRng;
 use rand::rngs::SysRng;
 
-use super::context::{Exchange, InFlight, Replay, VisitorState};
+use super::context::{Exchange, Replay, VisitorState};
 use super::headers::{SIDECAR, protect_personal_answer, set_visitor_cookie};
 use super::identity::{AnonymousReason, Identity, identify};
 use super::replay::{Verdict, verdict};
@@ -23,7 +23,7 @@ use super::{forwarded, route, trace};
 use crate::clock::Clock;
 use crate::config::{Credentials, OnUnavailable, Route, UpstreamRef};
 use crate::session::{Manager, Unavailable};
-use crate::telemetry::{AccessLine, Metrics};
+use crate::telemetry::{AccessLine, InFlight, Metrics};
 
 /// One listener's proxy.
 pub struct Proxy(ProxyParts);

@@ -52,8 +52,8 @@ pub enum Command {
 /// What came of a [`Command`].
 #[derive(Debug)]
 pub enum Event {
-    /// The record with its stored version (none if it was never stored), or that there truly is no record.
-    Loaded(Option<(Option<Version>, VisitorSession)>),
+    /// The record, or that there truly is none.
+    Loaded(Option<Loaded>),
     /// The store could not say.
     LoadFailed,
     /// No authorize call was made, since the store could not hold its result.
@@ -70,6 +70,17 @@ pub enum Event {
     SaveConflict,
     /// Nothing can be said of whether it was written.
     SaveFailed,
+}
+
+/// A visitor's record, as [`Command::Load`] and [`Command::Reload`] find it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What it holds.
+    pub session: VisitorSession,
+    /// The version that the store has; none if it has no record, or does not answer.
+    pub version: Option<Version>,
+    /// Whether this is what the store has, rather than something newer that waits in memory to be written.
+    pub is_stored: bool,
 }
 
 /// Either the next command, or the end.
@@ -283,10 +294,18 @@ impl Flow {
 
     // --- deciding ---
 
-    fn decide(mut self, record: Option<(Option<Version>, VisitorSession)>, now: Timestamp) -> Step {
-        let Some((version, session)) = record else {
+    fn decide(mut self, record: Option<Loaded>, now: Timestamp) -> Step {
+        let Some(Loaded {
+            session,
+            version,
+            is_stored,
+        }) = record
+        else {
             return self.authorize(Base::none(now));
         };
+        if !is_stored && session.must_be_stored_first() {
+            return self.save(version, session, Then::Decide);
+        }
         let mut base = Base::of(version, &session);
         match session.state {
             State::Unconfirmed {
@@ -504,14 +523,9 @@ impl Flow {
 
     // --- believing `invalid_grant` ---
 
-    fn doubt_code(
-        mut self,
-        base: Base,
-        record: Option<(Option<Version>, VisitorSession)>,
-        now: Timestamp,
-    ) -> Step {
+    fn doubt_code(mut self, base: Base, record: Option<Loaded>, now: Timestamp) -> Step {
         match record {
-            Some((version, _)) if version == base.version => {
+            Some(Loaded { version, .. }) if version == base.version => {
                 self.notes.push(Note::ProfileWasted);
                 self.save_unconfirmed(base, now, Then::Decide)
             }
@@ -520,17 +534,13 @@ impl Flow {
         }
     }
 
-    fn doubt_tokens(
-        mut self,
-        tokens: TokenSet,
-        record: Option<(Option<Version>, VisitorSession)>,
-        now: Timestamp,
-    ) -> Step {
+    fn doubt_tokens(mut self, tokens: TokenSet, record: Option<Loaded>, now: Timestamp) -> Step {
         match record {
-            Some((version, session))
-                if session
-                    .tokens()
-                    .is_some_and(|stored| stored.refresh == tokens.refresh) =>
+            Some(Loaded {
+                session, version, ..
+            }) if session
+                .tokens()
+                .is_some_and(|stored| stored.refresh == tokens.refresh) =>
             {
                 self.notes.push(Note::TokenSetLost);
                 let mut base = Base::of(version, &session);
@@ -609,7 +619,16 @@ impl Flow {
             (Then::BackOff(retry_after), _) => self.back_off(retry_after),
             (_, state) => {
                 let session = VisitorSession { state, ..session };
-                self.decide(Some((Some(version), session)), now)
+                let version = Some(version);
+                let is_stored = true;
+                self.decide(
+                    Some(Loaded {
+                        session,
+                        version,
+                        is_stored,
+                    }),
+                    now,
+                )
             }
         }
     }
@@ -641,11 +660,13 @@ impl Flow {
         ours: VisitorSession,
         then: Then,
         first: bool,
-        record: Option<(Option<Version>, VisitorSession)>,
+        record: Option<Loaded>,
         now: Timestamp,
     ) -> Step {
         match record {
-            Some((version, theirs)) if ours.age() > theirs.age() => self.save(version, ours, then),
+            Some(theirs) if ours.age() > theirs.session.age() => {
+                self.save(theirs.version, ours, then)
+            }
             // A session that was never stored, because the store failed: nothing was erased.
             None if first => self.save(None, ours, then),
             None => self.give_up(Unavailable::Erased),

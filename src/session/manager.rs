@@ -18,7 +18,7 @@ use super::backoff::BackOffs;
 use super::cache::{Authorized, RenderToken, TokenCache};
 use super::codec;
 use super::flights::{Boarding, Flights, Landing, Lead};
-use super::flow::{Command, Done, Event, Flow, Step, Unavailable, Want};
+use super::flow::{Command, Done, Event, Flow, Loaded, Step, Unavailable, Want};
 use super::freshness::Freshness;
 use super::observer::{Call, Observer, StoreCall};
 use super::policy::Settings;
@@ -453,15 +453,22 @@ impl Inner {
     /// The store's record, or the unsaved one if that is newer or the store does not answer.
     async fn load_newest(&self, key: &VisitorKey) -> Event {
         let unsaved = self.unsaved_session(key);
-        match (self.reload(key).await, unsaved) {
-            (Event::LoadFailed, Some(unsaved)) => Event::Loaded(Some((None, unsaved))),
-            (Event::Loaded(Some((version, stored))), Some(unsaved))
-                if unsaved.age() > stored.age() =>
-            {
-                Event::Loaded(Some((version, unsaved)))
-            }
-            (Event::Loaded(None), Some(unsaved)) => Event::Loaded(Some((None, unsaved))),
-            (event, _) => event,
+        let stored = self.reload(key).await;
+        let Some(session) = unsaved else {
+            return stored;
+        };
+        let version = match &stored {
+            Event::Loaded(Some(stored)) if stored.session.age() >= session.age() => None,
+            Event::Loaded(Some(stored)) => Some(stored.version),
+            _ => Some(None),
+        };
+        match version {
+            None => stored,
+            Some(version) => Event::Loaded(Some(Loaded {
+                session,
+                version,
+                is_stored: false,
+            })),
         }
     }
 
@@ -471,7 +478,11 @@ impl Inner {
         self.observer
             .store_call(StoreCall::Load, result.is_ok(), begun.elapsed());
         match result {
-            Ok(record) => Event::Loaded(record.map(|(version, session)| (Some(version), session))),
+            Ok(record) => Event::Loaded(record.map(|(version, session)| Loaded {
+                session,
+                version: Some(version),
+                is_stored: true,
+            })),
             Err(error) => {
                 tracing::error!(visitor = %key, %error, "a visitor session was not read");
                 Event::LoadFailed

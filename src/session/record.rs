@@ -77,6 +77,16 @@ impl VisitorSession {
         }
     }
 
+    /// Whether nothing may be done with it before it is stored: a code is not exchanged and its first tokens are not used
+    /// as long as a crash could lose them. The tokens of a refresh are no worse off for being used.
+    pub fn must_be_stored_first(&self) -> bool {
+        match &self.state {
+            State::Granted { .. } => true,
+            State::Active(tokens) => tokens.generation == 0,
+            State::Unconfirmed { .. } | State::Lost { .. } => false,
+        }
+    }
+
     /// How far along in its life it is: of two records of one visitor, the greater one is the newer one.
     pub fn age(&self) -> (u32, u8, u32) {
         match &self.state {
