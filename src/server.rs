@@ -77,6 +77,9 @@ pub enum StartError {
     /// The configuration cannot be carried out.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+    /// The runtime ended while the store was being opened.
+    #[error("interrupted while the session store was being opened")]
+    Interrupted,
     /// An address cannot be listened on.
     #[error("{key}: {address} cannot be listened on: {source}")]
     Bind {
@@ -112,7 +115,10 @@ pub async fn start_with_clock(
     // Fails only where one is installed already, and then that one will do.
     let _ = rustls::crypto::ring::default_provider().install_default();
 
-    let (store, keyring) = open_store(&config.store)?;
+    // Opening may read much of a file.
+    let settings = config.store.clone();
+    let opened = tokio::task::spawn_blocking(move || open_store(&settings)).await;
+    let (store, keyring) = opened.map_err(|_| StartError::Interrupted)??;
     let cookie_keys = keyring.cookie_keys();
     let vault = Vault::new(store, keyring, config.session.idle_timeout);
     let identity_key = Arc::new(vault.identity_key(clock.now()).await?);

@@ -96,7 +96,9 @@ async fn invariant_2_kill_9_at_random_moments_changes_no_profile() {
         FaultKind::Delay { ms: 10 },
     ));
     let folder = tempfile::tempdir().unwrap();
-    let config = write_config(folder.path(), &dressipi, "");
+    // A visitor can be hit by two kills: the pause after that would be longer than the test.
+    let patience = "unconfirmed_pause = \"50ms\"\nmax_unconfirmed = 12\nmin_backoff = \"10ms\"";
+    let config = write_config(folder.path(), &dressipi, patience);
     let sightings = Arc::new(Sightings::default());
     let running = Arc::new(AtomicBool::new(true));
     let newcomers = Arc::new(AtomicU64::new(0));

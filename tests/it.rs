@@ -10,4 +10,6 @@ mod layers;
 mod outages;
 mod profiles;
 mod state_machine;
+mod store_contract;
+mod store_redb;
 mod support;

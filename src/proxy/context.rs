@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use pingora::{Error, ErrorType, Result};
+
 use super::identity::AnonymousReason;
 use super::rescue::Rescue;
-use super::snapshot::Snapshot;
+use super::snapshot::{RouteRules, Snapshot};
+use crate::config::Route;
 use crate::session::Authorized;
 use crate::telemetry::{InFlight, Ticket};
 use crate::visitor::VisitorKey;
@@ -28,6 +31,9 @@ pub struct Exchange {
     pub(super) status: u16,
     _in_flight: Ticket,
 }
+
+/// The type of the error that ends such an exchange.
+const ANSWERED_HERE: ErrorType = ErrorType::new("AnsweredHere");
 
 /// What is known of the visitor.
 #[derive(Debug)]
@@ -76,6 +82,23 @@ impl Exchange {
             status: 0,
             _in_flight: in_flight.enter(),
         }
+    }
+
+    /// The route that it takes, with its rules.
+    pub(super) fn route(&self) -> Option<(&Route, &RouteRules)> {
+        self.snapshot.route(self.route?)
+    }
+
+    /// The route, in the phases that are reached only with one.
+    pub(super) fn expect_route(&self) -> Result<(&Route, &RouteRules)> {
+        self.route()
+            .ok_or_else(|| Error::new(ErrorType::InternalError))
+    }
+
+    /// The sidecar answers by itself: ends the exchange with `rescue`.
+    pub(super) fn answer_here<T>(&mut self, rescue: Rescue) -> Result<T> {
+        self.rescue = Some(rescue);
+        Err(Error::new(ANSWERED_HERE))
     }
 }
 

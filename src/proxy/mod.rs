@@ -3,6 +3,7 @@
 //! Decisions (routing, identity, header edits, forwarding headers, replay, error answers) are PURE and have a file each;
 //! `service` calls them in order.
 
+mod authenticate;
 mod context;
 mod forwarded;
 mod headers;

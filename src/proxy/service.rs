@@ -1,5 +1,6 @@
 //! pingora's phases, each a few lines: what is decided is decided elsewhere.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -10,23 +11,20 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session as HttpExchange};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
-use rand::TryRng;
-use rand::rngs::SysRng;
 
-use super::context::{Exchange, Replay, VisitorState};
+use super::context::{Exchange, Replay};
 use super::headers::{SIDECAR, protect_personal_answer, set_visitor_cookie};
-use super::identity::{AnonymousReason, Identity, identify};
 use super::replay::{Verdict, verdict};
 use super::rescue::Rescue;
-use super::snapshot::{RouteRules, Snapshot};
+use super::snapshot::Snapshot;
 use super::{forwarded, route, trace};
 use crate::clock::Clock;
-use crate::config::{Credentials, OnUnavailable, Route, UpstreamRef};
-use crate::session::{Manager, Unavailable};
+use crate::config::{Credentials, UpstreamRef};
+use crate::session::Manager;
 use crate::telemetry::{AccessLine, InFlight, Metrics};
 
 /// One listener's proxy.
-pub struct Proxy(ProxyParts);
+pub struct Proxy(pub(super) ProxyParts);
 
 /// What a proxy is made of.
 pub struct ProxyParts {
@@ -46,8 +44,6 @@ pub struct ProxyParts {
 
 /// A rejected token is to be replaced and the request sent once more.
 const TOKEN_REJECTED: ErrorType = ErrorType::new("TokenRejected");
-/// The sidecar answers by itself; [`Exchange::rescue`] says what.
-const ANSWERED_HERE: ErrorType = ErrorType::new("AnsweredHere");
 /// At most so many addresses of an upstream are tried for one request.
 const MAX_CONNECTS: usize = 3;
 
@@ -58,114 +54,6 @@ impl Proxy {
     pub fn new(parts: ProxyParts) -> Self {
         Self(parts)
     }
-
-    /// Who asks; consulted only where the route wants a visitor's token.
-    fn identify(&self, request: &RequestHeader, ctx: &mut Exchange) {
-        let snapshot = ctx.snapshot.clone();
-        let Some(listener) = snapshot.listeners.get(self.0.listener) else {
-            return;
-        };
-        let now = self.0.clock.now();
-        let identity = identify(
-            &request.headers,
-            &listener.sources,
-            &snapshot.visitors,
-            now,
-            random_id,
-        );
-        ctx.visitor = match identity {
-            Identity::Visitor {
-                key,
-                create,
-                set_cookie,
-            } => {
-                // Nobody can have a session under an id that was made a moment ago: the store need not be asked.
-                let unknown = set_cookie.is_some() && !create;
-                ctx.set_cookie = set_cookie;
-                match unknown {
-                    false => VisitorState::Known { key, create },
-                    true => VisitorState::Anonymous {
-                        key: Some(key),
-                        reason: AnonymousReason::Unavailable(Unavailable::NotCreated),
-                    },
-                }
-            }
-            Identity::Nobody(reason) => VisitorState::Anonymous { key: None, reason },
-            Identity::OptedOut { forget } => {
-                if let Some(key) = forget {
-                    ctx.set_cookie = Some(snapshot.visitors.jar.expire());
-                    self.forget(key);
-                }
-                VisitorState::Anonymous {
-                    key: forget,
-                    reason: AnonymousReason::OptOut,
-                }
-            }
-        };
-    }
-
-    fn forget(&self, key: crate::visitor::VisitorKey) {
-        let manager = self.0.manager.clone();
-        tokio::spawn(async move {
-            if let Err(error) = manager.forget(&key).await {
-                tracing::error!(visitor = %key, %error, "a visitor who opted out could not be removed from the store");
-            }
-        });
-    }
-
-    /// Gets the visitor's token: from the cache, where it nearly always is, or by whatever it takes.
-    async fn authorize(&self, ctx: &mut Exchange) {
-        let (key, create) = match ctx.visitor {
-            VisitorState::Known { key, create } | VisitorState::Authorized { key, create, .. } => {
-                (key, create)
-            }
-            VisitorState::NotAsked | VisitorState::Anonymous { .. } => return,
-        };
-        let result = match self.0.manager.current(&key, self.0.clock.now()) {
-            Some(authorized) => Ok(authorized),
-            None => self.0.manager.ensure(&key, create).await,
-        };
-        ctx.visitor = match result {
-            Ok(authorized) => VisitorState::Authorized {
-                key,
-                create,
-                authorized,
-            },
-            Err(reason) => VisitorState::Anonymous {
-                key: Some(key),
-                reason: AnonymousReason::Unavailable(reason),
-            },
-        };
-    }
-
-    /// The policy of the route for a call that goes without the token that it should have.
-    fn check_policy(route: &Route, ctx: &mut Exchange) -> Result<()> {
-        match ctx.visitor.anonymous() {
-            Some(reason)
-                if route.on_unavailable == OnUnavailable::Reject && reason.is_failure() =>
-            {
-                answer_here(ctx, Rescue::unavailable(reason))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-fn answer_here<T>(ctx: &mut Exchange, rescue: Rescue) -> Result<T> {
-    ctx.rescue = Some(rescue);
-    Err(Error::new(ANSWERED_HERE))
-}
-
-fn random_id() -> Option<[u8; 16]> {
-    let mut bytes = [0; 16];
-    SysRng.try_fill_bytes(&mut bytes).ok()?;
-    Some(bytes)
-}
-
-/// The pinned route; every phase after `request_filter` has one.
-fn route_of(snapshot: &Snapshot, index: Option<usize>) -> Result<(&Route, &RouteRules)> {
-    let route = index.and_then(|index| snapshot.route(index));
-    route.ok_or_else(|| Error::new(ErrorType::InternalError))
 }
 
 #[async_trait]
@@ -187,12 +75,12 @@ impl ProxyHttp for Proxy {
         exchange.set_read_timeout(Some(ctx.snapshot.client_timeout));
         let request = exchange.req_header();
         ctx.route = ctx.snapshot.routes.find(request.raw_path());
-        let snapshot = ctx.snapshot.clone();
-        let Ok((route, _)) = route_of(&snapshot, ctx.route) else {
-            return answer_here(ctx, Rescue::NO_ROUTE);
-        };
-        if route.credentials == Credentials::Visitor {
-            self.identify(request, ctx);
+        match ctx.route() {
+            None => return ctx.answer_here(Rescue::NO_ROUTE),
+            Some((route, _)) if route.credentials == Credentials::Visitor => {
+                self.identify(&request.headers, ctx);
+            }
+            Some(_) => {}
         }
         Ok(false)
     }
@@ -202,10 +90,7 @@ impl ProxyHttp for Proxy {
         _: &mut HttpExchange,
         ctx: &mut Exchange,
     ) -> Result<bool> {
-        self.authorize(ctx).await;
-        let snapshot = ctx.snapshot.clone();
-        let (route, _) = route_of(&snapshot, ctx.route)?;
-        Self::check_policy(route, ctx)?;
+        self.authorize(ctx).await?;
         Ok(true)
     }
 
@@ -214,16 +99,13 @@ impl ProxyHttp for Proxy {
         _: &mut HttpExchange,
         ctx: &mut Exchange,
     ) -> Result<Box<HttpPeer>> {
-        let snapshot = ctx.snapshot.clone();
-        let (route, rules) = route_of(&snapshot, ctx.route)?;
         if ctx.replay == Replay::Wanted {
             ctx.replay = Replay::Done;
-            self.authorize(ctx).await;
-            Self::check_policy(route, ctx)?;
+            self.authorize(ctx).await?;
         }
-        match rules.pool.peer() {
+        match ctx.route().and_then(|(_, rules)| rules.pool.peer()) {
             Some(peer) => Ok(peer),
-            None => answer_here(ctx, Rescue::UNRESOLVED),
+            None => ctx.answer_here(Rescue::UNRESOLVED),
         }
     }
 
@@ -233,34 +115,23 @@ impl ProxyHttp for Proxy {
         request: &mut RequestHeader,
         ctx: &mut Exchange,
     ) -> Result<()> {
-        let snapshot = ctx.snapshot.clone();
-        let (route, rules) = route_of(&snapshot, ctx.route)?;
         // Connecting may have taken longer than the token had left.
         if let Some(authorized) = ctx.visitor.authorized()
             && !authorized.is_usable(self.0.clock.now())
         {
-            self.authorize(ctx).await;
-            Self::check_policy(route, ctx)?;
+            self.authorize(ctx).await?;
         }
-        let target = exchange.req_header().raw_path();
-        if let std::borrow::Cow::Owned(target) = route::rewrite(target, route) {
+        let (route, rules) = ctx.expect_route()?;
+        let received = exchange.req_header();
+        if let Cow::Owned(target) = route::rewrite(received.raw_path(), route) {
             request.set_raw_path(&target)?;
         }
-        let peer = exchange
-            .client_addr()
-            .and_then(|address| address.as_inet())
-            .map(|address| address.ip());
-        let trusted = snapshot
-            .listeners
-            .get(self.0.listener)
-            .map(|listener| &listener.trusted_proxies);
-        let trusted = trusted.is_some_and(|proxies| forwarded::is_trusted(peer, proxies));
-        forwarded::apply(
-            request,
-            peer,
-            trusted,
-            exchange.req_header().headers.get(HOST),
-        );
+        let peer = exchange.client_addr().and_then(|address| address.as_inet());
+        let peer = peer.map(|address| address.ip());
+        let listener = ctx.snapshot.listeners.get(self.0.listener);
+        let trusted =
+            listener.is_some_and(|listener| forwarded::is_trusted(peer, &listener.trusted_proxies));
+        forwarded::apply(request, peer, trusted, received.headers.get(HOST));
         trace::apply(request);
         rules
             .headers
@@ -274,23 +145,22 @@ impl ProxyHttp for Proxy {
         answer: &mut ResponseHeader,
         ctx: &mut Exchange,
     ) -> Result<()> {
-        let snapshot = ctx.snapshot.clone();
-        let (route, rules) = route_of(&snapshot, ctx.route)?;
         if answer.status.is_informational() {
             return Ok(());
         }
+        let (route, rules) = ctx.expect_route()?;
         if route.upstream == UpstreamRef::Dressipi
-            && let VisitorState::Authorized {
-                key, authorized, ..
-            } = &ctx.visitor
+            && let Some(authorized) = ctx.visitor.authorized()
         {
             let replayable =
                 !exchange.as_ref().retry_buffer_truncated() && !exchange.is_upgrade_req();
             let replayed = ctx.replay == Replay::Done;
             let reject = || self.0.manager.reject(authorized);
-            match verdict(answer.status.as_u16(), true, replayed, replayable, reject) {
+            match verdict(answer.status.as_u16(), replayed, replayable, reject) {
                 Verdict::PassOn => {}
-                Verdict::PassOnAndRefresh => self.0.manager.refresh_in_background(key),
+                Verdict::PassOnAndRefresh => {
+                    self.0.manager.refresh_in_background(authorized.visitor());
+                }
                 Verdict::Replay => {
                     ctx.replay = Replay::Wanted;
                     let mut error = Error::new_up(TOKEN_REJECTED);
@@ -352,7 +222,7 @@ impl ProxyHttp for Proxy {
         mut error: Box<Error>,
     ) -> Box<Error> {
         ctx.attempts += 1;
-        let addresses = route_of(&ctx.snapshot, ctx.route).map_or(0, |(_, rules)| rules.pool.len());
+        let addresses = ctx.route().map_or(0, |(_, rules)| rules.pool.len());
         error.set_retry(ctx.attempts < addresses.min(MAX_CONNECTS));
         error
     }
@@ -403,7 +273,7 @@ impl ProxyHttp for Proxy {
             None => StatusCode::from_u16(ctx.status).unwrap_or_default(),
         };
         let answered = exchange.response_written().is_some();
-        let route = ctx.route.and_then(|index| ctx.snapshot.route(index));
+        let route = ctx.route();
         match route {
             Some((_, rules)) => rules.metrics.exchange(answered.then_some(status), took),
             None => self.0.metrics.unrouted(),

@@ -20,9 +20,10 @@ pub(super) fn create_parents(path: &Path) -> io::Result<()> {
     }
     create_parents(parent)?;
     match DirBuilder::new().mode(DIRECTORY_MODE).create(parent) {
-        // Another process may have been faster; a file in the way is found when something is made in it.
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => sync_parent(parent),
+        // Another process was faster.
+        Err(_) if parent.is_dir() => sync_parent(parent),
+        Err(error) => Err(error),
+        Ok(()) => sync_parent(parent),
     }
 }
 

@@ -15,6 +15,7 @@ mod memory;
 mod observer;
 mod policy;
 mod record;
+mod redb_batch;
 mod redb_file;
 mod redb_shared;
 mod redb_store;

@@ -1,9 +1,9 @@
 //! The store in one file: for one replica, and the default.
 //!
-//! Decides how asynchronous callers meet a blocking database. Writes go to one thread that commits in groups
-//! ([`super::redb_writer`]); reads run on the runtime's blocking threads, because a read that misses the page cache waits
-//! for the disk, and a proxy's worker must not. No lock is held across an await, nothing is lost when a caller goes away,
-//! and a write that was begun is finished.
+//! Decides how asynchronous callers meet a blocking database. Writes go to one thread that commits in groups; reads run
+//! on the runtime's blocking threads, because a read that misses the page cache waits for the disk, and a proxy's worker
+//! must not. No lock is held across an await, nothing is lost when a caller goes away, and a write that was begun is
+//! finished.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -105,6 +105,9 @@ pub enum PutError {
 }
 
 /// A durable map from visitor to sealed record.
+///
+/// A record has expired when its `expires_at` lies before `now`; then it is as good as none, except to a writer who names its
+/// exact version: that one may hold the only copy of a rotated refresh token.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// The record of `key`, or `None` if there truly is none (or it expired before `now`).
@@ -127,7 +130,7 @@ pub trait Store: Send + Sync + 'static {
     /// Whether reads and writes work at present: what readiness asks.
     async fn check(&self) -> Result<(), StoreError>;
 
-    /// Counts by state, without reading every record.
+    /// Counts by state, without reading every record; expired records count until they are swept.
     async fn census(&self) -> Result<Census, StoreError>;
 
     /// Forgets at most `limit` records that expired before `now`; returns how many it forgot.

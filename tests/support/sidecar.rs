@@ -150,6 +150,8 @@ impl SidecarBuilder {
             base_url = "{base_url}"
             client_id = "demo"
             api_key = "demo-api-key"
+            connect_timeout = "20s"
+            timeout = "20s"
             [session]
             {session}
             {extra}

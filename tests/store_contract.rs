@@ -1,0 +1,112 @@
+//! One contract, every store: each rule of `session::store` is a test of every store there is.
+//!
+//! A further store joins with one line at the end of this file. Times lie far in the future, so that a store with a clock
+//! of its own does not expire by it what the tests have not.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that panics is a test that fails"
+)]
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dressipi_sidecar::clock::Timestamp;
+use dressipi_sidecar::session::MemoryStore;
+use dressipi_sidecar::session::RedbStore;
+use dressipi_sidecar::session::{
+    Census, Entry, PutError, StateTag, Store, StoreError, Stored, Version,
+};
+use dressipi_sidecar::visitor::VisitorKey;
+
+mod model;
+mod rules;
+
+const NOW: Timestamp = Timestamp::from_secs(4_000_000_000);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// An empty store, and what must live as long as it does.
+struct Fixture {
+    store: Arc<dyn Store>,
+    _keep: Box<dyn Any + Send>,
+}
+
+async fn memory() -> Fixture {
+    Fixture {
+        store: Arc::new(MemoryStore::new(10_000)),
+        _keep: Box::new(()),
+    }
+}
+
+async fn redb() -> Fixture {
+    let directory = tempfile::tempdir().unwrap();
+    let store = RedbStore::open(&directory.path().join("sessions.redb"), 1 << 20).unwrap();
+    Fixture {
+        store: Arc::new(store),
+        _keep: Box::new(directory),
+    }
+}
+
+fn key(id: u8) -> VisitorKey {
+    VisitorKey::from_bytes([id; 32])
+}
+
+fn entry(sealed: impl Into<Bytes>) -> Entry {
+    Entry {
+        sealed: sealed.into(),
+        state: StateTag::Active,
+        expires_at: NOW + HOUR,
+    }
+}
+
+fn conflict(result: Result<Version, PutError>) -> Option<Version> {
+    match result {
+        Err(PutError::Conflict { current }) => current,
+        other => panic!("no conflict, but {other:?}"),
+    }
+}
+
+macro_rules! store_contract {
+    ($($store:ident),*) => {
+        $(mod $store {
+            each_rule! { $store:
+                a_missing_record_is_none,
+                what_was_put_is_loaded,
+                a_create_never_overwrites,
+                a_replacement_needs_the_stored_version,
+                no_version_is_used_twice_after_a_removal,
+                an_expired_record_is_none_and_blocks_no_create,
+                the_census_follows_every_change,
+                internal_records_are_no_visitors,
+                a_sweep_forgets_what_expired_and_no_more_than_its_limit,
+                a_record_that_was_written_again_is_not_swept,
+                a_large_sweep_forgets_all_that_expired,
+                of_64_writers_of_one_version_exactly_one_wins,
+                concurrent_writes_to_different_keys_all_land,
+                values_of_any_size_up_to_64_kib_come_back_whole,
+                an_open_store_checks_well,
+                a_closed_store_says_that_it_is_closed,
+                who_meets_a_closing_store_gets_an_answer,
+            }
+
+            #[test]
+            fn any_sequence_of_operations_does_what_a_simple_model_does() {
+                super::model::compare(super::$store);
+            }
+        })*
+    };
+}
+
+macro_rules! each_rule {
+    ($store:ident: $($rule:ident),* $(,)?) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $rule() {
+            let fixture = super::$store().await;
+            super::rules::$rule(fixture.store.clone()).await;
+        })*
+    };
+}
+
+store_contract!(memory, redb);
