@@ -15,6 +15,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use dressipi_sidecar::simulator::{Simulator, SimulatorConfig, system_clock};
@@ -25,6 +26,10 @@ use pingora::proxy::{ProxyHttp, ProxyServiceBuilder, Session};
 use pingora::server::configuration::ServerConf;
 use pingora::services::Service as _;
 use pingora::upstreams::peer::HttpPeer;
+
+/// As the sidecar's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const CONNECTIONS: usize = 8;
 const BODY: usize = 2048;
@@ -109,6 +114,10 @@ fn compare(quick: bool) -> ExitCode {
     ];
     for system in &mut systems {
         system.cookie = visitor_cookie(system.process.address);
+    }
+    // The bare proxy sets no cookie and gets the same request nonetheless.
+    systems[0].cookie = systems[1].cookie.clone();
+    for system in &systems {
         load(system, requests / 4);
     }
     for _ in 0..rounds {
@@ -381,7 +390,7 @@ fn simulator() {
     });
 }
 
-// === the bare proxy: what the sidecar sets up, and none of what it does ===
+// === the bare proxy: what the sidecar sets up, and none of what it does: the same time-outs, buffers and allocator ===
 
 struct Bare(SocketAddr);
 
@@ -393,12 +402,23 @@ impl ProxyHttp for Bare {
 
     fn init_downstream_modules(&self, _: &mut pingora::modules::http::HttpModules) {}
 
+    async fn request_filter(&self, exchange: &mut Session, (): &mut ()) -> pingora::Result<bool> {
+        exchange.set_read_timeout(Some(Duration::from_secs(60)));
+        Ok(false)
+    }
+
     #[allow(
         clippy::disallowed_methods,
         reason = "a socket address: nothing is resolved"
     )]
     async fn upstream_peer(&self, _: &mut Session, (): &mut ()) -> pingora::Result<Box<HttpPeer>> {
-        Ok(Box::new(HttpPeer::new(self.0, false, String::new())))
+        let mut peer = HttpPeer::new(self.0, false, String::new());
+        peer.options.connection_timeout = Some(Duration::from_secs(2));
+        peer.options.total_connection_timeout = Some(Duration::from_secs(2));
+        peer.options.read_timeout = Some(Duration::from_secs(60));
+        peer.options.write_timeout = Some(Duration::from_secs(60));
+        peer.options.idle_timeout = Some(Duration::from_secs(60));
+        Ok(Box::new(peer))
     }
 }
 

@@ -12,7 +12,7 @@ use super::rescue::Rescue;
 use super::service::Proxy;
 use crate::config::OnUnavailable;
 use crate::session::Unavailable;
-use crate::visitor::VisitorKey;
+use crate::visitor::{Arrival, VisitorKey, may_create};
 
 impl Proxy {
     /// Who asks; consulted only where the route wants a visitor's token.
@@ -21,16 +21,17 @@ impl Proxy {
             return;
         };
         let visitors = &ctx.snapshot.visitors;
-        let now = self.0.clock.now();
-        match identify(headers, &listener.sources, visitors, now, random_id) {
+        match identify(headers, &listener.sources, visitors, ctx.now, random_id) {
             Identity::Visitor {
                 key,
-                create,
+                arrival,
                 set_cookie,
             } => {
-                // Nobody can have a session under an id that was made a moment ago: the store need not be asked.
-                ctx.visitor = match set_cookie.is_some() && !create {
-                    false => VisitorState::Known { key, create },
+                // Nobody can have a session under an id that was made a moment ago: unless a profile may be made for it, the
+                // store need not be asked.
+                let unknown = arrival == Arrival::New;
+                ctx.visitor = match unknown && !may_create(headers, arrival, &visitors.creation) {
+                    false => VisitorState::Known { key, arrival },
                     true => VisitorState::Anonymous {
                         key: Some(key),
                         reason: AnonymousReason::Unavailable(Unavailable::NotCreated),
@@ -65,22 +66,29 @@ impl Proxy {
 
     /// Gets the visitor's token: from the cache, where it nearly always is, or by whatever it takes. Without one, the
     /// route's policy decides whether the call goes on.
-    pub(super) async fn authorize(&self, ctx: &mut Exchange) -> Result<()> {
-        let (key, create) = match ctx.visitor {
-            VisitorState::Known { key, create } | VisitorState::Authorized { key, create, .. } => {
-                (key, create)
-            }
+    pub(super) async fn authorize(&self, headers: &HeaderMap, ctx: &mut Exchange) -> Result<()> {
+        let (key, arrival) = match &ctx.visitor {
+            VisitorState::Known { key, arrival } => (*key, *arrival),
+            VisitorState::Authorized {
+                arrival,
+                authorized,
+            } => (*authorized.visitor(), *arrival),
             VisitorState::NotAsked | VisitorState::Anonymous { .. } => return check_policy(ctx),
         };
-        let result = match self.0.manager.current(&key, self.0.clock.now()) {
+        let result = match self.0.manager.current(&key, ctx.now) {
             Some(authorized) => Ok(authorized),
-            None => self.0.manager.ensure(&key, create).await,
+            None => {
+                let create = may_create(headers, arrival, &ctx.snapshot.visitors.creation);
+                // Boxed, so that the requests that need not wait do not carry the room for waiting along.
+                let result = Box::pin(self.0.manager.ensure(&key, create)).await;
+                ctx.now = self.0.clock.now();
+                result
+            }
         };
         match result {
             Ok(authorized) => {
                 ctx.visitor = VisitorState::Authorized {
-                    key,
-                    create,
+                    arrival,
                     authorized,
                 };
                 Ok(())

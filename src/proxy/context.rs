@@ -8,16 +8,21 @@ use pingora::{Error, ErrorType, Result};
 use super::identity::AnonymousReason;
 use super::rescue::Rescue;
 use super::snapshot::{RouteRules, Snapshot};
+use crate::clock::Timestamp;
 use crate::config::Route;
 use crate::session::Authorized;
 use crate::telemetry::{InFlight, Ticket};
-use crate::visitor::VisitorKey;
+use crate::visitor::{Arrival, VisitorKey};
 
 /// The context of one exchange.
 pub struct Exchange {
     /// The configuration that it goes by from beginning to end.
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) begun: Instant,
+    /// When it began, on the clock that tokens go by.
+    pub(super) now: Timestamp,
+    /// Whether a connection had to be made, which may have taken longer than the token had left.
+    pub(super) connected_anew: bool,
     /// The index of its route.
     pub(super) route: Option<usize>,
     pub(super) visitor: VisitorState,
@@ -41,11 +46,10 @@ pub(super) enum VisitorState {
     /// The route does not ask.
     NotAsked,
     /// A visitor whose token is still to be ensured.
-    Known { key: VisitorKey, create: bool },
+    Known { key: VisitorKey, arrival: Arrival },
     /// A visitor with a usable token.
     Authorized {
-        key: VisitorKey,
-        create: bool,
+        arrival: Arrival,
         authorized: Authorized,
     },
     /// The call goes without a token.
@@ -69,10 +73,12 @@ pub(super) enum Replay {
 // === impl Exchange ===
 
 impl Exchange {
-    pub(super) fn new(snapshot: Arc<Snapshot>, in_flight: &InFlight) -> Self {
+    pub(super) fn new(snapshot: Arc<Snapshot>, now: Timestamp, in_flight: &InFlight) -> Self {
         Self {
             snapshot,
             begun: Instant::now(),
+            now,
+            connected_anew: false,
             route: None,
             visitor: VisitorState::NotAsked,
             set_cookie: None,
@@ -122,7 +128,8 @@ impl VisitorState {
     pub(super) fn key(&self) -> Option<&VisitorKey> {
         match self {
             Self::NotAsked => None,
-            Self::Known { key, .. } | Self::Authorized { key, .. } => Some(key),
+            Self::Known { key, .. } => Some(key),
+            Self::Authorized { authorized, .. } => Some(authorized.visitor()),
             Self::Anonymous { key, .. } => key.as_ref(),
         }
     }

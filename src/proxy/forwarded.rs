@@ -30,40 +30,90 @@ pub(super) fn apply(
     trusted: bool,
     host: Option<&HeaderValue>,
 ) {
-    if !trusted {
+    if trusted {
+        extend(request, peer, host);
+    } else {
         super::headers::remove_all(request, is_forwarding);
+        if let Some(peer) = peer
+            && let Ok(peer) = HeaderValue::try_from(text_of(peer.to_canonical()))
+        {
+            let _ = request.insert_header("X-Forwarded-For", peer);
+        }
+        begin(request, host);
     }
-    if let Some(peer) = peer {
-        let peer = peer.to_canonical();
-        append(request, FOR, &peer.to_string());
+}
+
+/// Adds this hop to what the proxies before said.
+fn extend(request: &mut RequestHeader, peer: Option<IpAddr>, host: Option<&HeaderValue>) {
+    if let Some(peer) = peer.map(|peer| peer.to_canonical()) {
+        append(request, &FOR, "X-Forwarded-For", text_of(peer));
         if request.headers.contains_key(FORWARDED) {
             let node = match peer {
                 IpAddr::V4(address) => format!("for={address}"),
                 IpAddr::V6(address) => format!("for=\"[{address}]\""),
             };
-            append(request, FORWARDED, &node);
+            append(request, &FORWARDED, "Forwarded", node);
         }
     }
-    if !request.headers.contains_key(PROTO) {
-        let _ = request.insert_header(PROTO, HeaderValue::from_static("http"));
-    }
-    if let Some(host) = host
-        && !request.headers.contains_key(HOST)
-    {
-        let _ = request.insert_header(HOST, host.clone());
+    let host = host.filter(|_| !request.headers.contains_key(HOST));
+    if request.headers.contains_key(PROTO) {
+        set_host(request, host);
+    } else {
+        begin(request, host);
     }
 }
 
+/// Says what the client asked for, where no proxy before has.
+fn begin(request: &mut RequestHeader, host: Option<&HeaderValue>) {
+    let _ = request.insert_header("X-Forwarded-Proto", HeaderValue::from_static("http"));
+    set_host(request, host);
+}
+
+fn set_host(request: &mut RequestHeader, host: Option<&HeaderValue>) {
+    if let Some(host) = host {
+        let _ = request.insert_header("X-Forwarded-Host", host.clone());
+    }
+}
+
+/// The address as text; what nearly always comes, an IPv4 address, without the formatting machinery.
+fn text_of(address: IpAddr) -> String {
+    let IpAddr::V4(address) = address else {
+        return address.to_string();
+    };
+    let mut text = String::with_capacity(15);
+    for (index, byte) in address.octets().into_iter().enumerate() {
+        if index > 0 {
+            text.push('.');
+        }
+        for (power, least) in [(100, 100), (10, 10), (1, 0)] {
+            if byte >= least {
+                text.push(char::from(b'0' + byte / power % 10));
+            }
+        }
+    }
+    text
+}
+
 /// Appends an element to a list header, all in one field line.
-fn append(request: &mut RequestHeader, name: HeaderName, element: &str) {
+fn append(
+    request: &mut RequestHeader,
+    name: &HeaderName,
+    wire_name: &'static str,
+    element: String,
+) {
     let mut list = Vec::new();
-    for value in request.headers.get_all(&name) {
+    for value in request.headers.get_all(name) {
         list.extend_from_slice(value.as_bytes());
         list.extend_from_slice(b", ");
     }
-    list.extend_from_slice(element.as_bytes());
-    if let Ok(value) = HeaderValue::try_from(list) {
-        let _ = request.insert_header(name, value);
+    let value = if list.is_empty() {
+        HeaderValue::try_from(element)
+    } else {
+        list.extend_from_slice(element.as_bytes());
+        HeaderValue::try_from(list)
+    };
+    if let Ok(value) = value {
+        let _ = request.insert_header(wire_name, value);
     }
 }
 
@@ -119,6 +169,21 @@ mod tests {
             request.headers["forwarded"],
             "for=1.2.3.4;proto=https, for=10.0.0.9"
         );
+    }
+
+    #[test]
+    fn addresses_are_written_as_everybody_writes_them() {
+        for text in [
+            "0.0.0.0",
+            "127.0.0.1",
+            "10.20.109.200",
+            "255.255.255.255",
+            "9.99.100.101",
+            "::1",
+            "2001:db8::7",
+        ] {
+            assert_eq!(text_of(text.parse().unwrap()), text);
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Stripping comes first and always; only then is anything injected, and a token only from an [`Authorized`].
 
+use bytes::Bytes;
 use http::header::{
     AUTHORIZATION, CACHE_CONTROL, COOKIE, EXPIRES, HOST, PROXY_AUTHORIZATION, SET_COOKIE,
 };
@@ -33,6 +34,13 @@ const TARGETED_CACHE_CONTROL: [&str; 4] = [
 /// The response header that says that a call went without the visitor's token, and why.
 pub(super) const SIDECAR: HeaderName = HeaderName::from_static("dressipi-sidecar");
 
+/// A header's name as it goes over the wire: cloned without allocating, which pingora would do for a [`HeaderName`].
+type WireName = Bytes;
+
+fn wire_name(name: &HeaderName) -> WireName {
+    Bytes::copy_from_slice(name.as_str().as_bytes())
+}
+
 /// What all routes need to know of headers.
 #[derive(Clone, Debug)]
 pub(super) struct HeaderNames {
@@ -52,9 +60,9 @@ pub(super) struct HeaderRules {
     strip: NameSet,
     strip_from_answer: NameSet,
     to_dressipi: bool,
-    token: Option<HeaderName>,
-    api_key: Option<(HeaderName, HeaderValue)>,
-    subn: Option<HeaderName>,
+    token: Option<WireName>,
+    api_key: Option<(WireName, HeaderValue)>,
+    subn: Option<WireName>,
     cookies: Vec<String>,
     visitor_cookie: String,
     host: Option<HeaderValue>,
@@ -88,13 +96,13 @@ impl HeaderRules {
                     .chain([SIDECAR]),
             ),
             to_dressipi,
-            token: with_token.then(|| names.token.clone()),
+            token: with_token.then(|| wire_name(&names.token)),
             api_key: names
                 .api_key_value
                 .clone()
                 .filter(|_| api_key)
-                .map(|value| (names.api_key.clone(), value)),
-            subn: route.subn_header.clone(),
+                .map(|value| (wire_name(&names.api_key), value)),
+            subn: route.subn_header.as_ref().map(wire_name),
             cookies: route.cookies.clone(),
             visitor_cookie: names.visitor_cookie.clone(),
             host: to_dressipi.then(|| names.dressipi_host.clone()),
@@ -130,17 +138,20 @@ impl HeaderRules {
         let cookies = Cookies::new(&request.headers);
         let (kept, dropped) = if self.to_dressipi {
             cookies.retain(|name| {
-                self.cookies.iter().any(|listed| listed == name)
-                    && name != self.visitor_cookie
-                    && !(with_token && COOKIES_OVER_TOKEN.contains(&name))
+                self.cookies.iter().any(|listed| listed.as_bytes() == name)
+                    && name != self.visitor_cookie.as_bytes()
+                    && !(with_token
+                        && COOKIES_OVER_TOKEN
+                            .iter()
+                            .any(|over| over.as_bytes() == name))
             })
         } else {
-            cookies.retain(|name| name != self.visitor_cookie)
+            cookies.retain(|name| name != self.visitor_cookie.as_bytes())
         };
         match kept {
             _ if !dropped => {}
             Some(kept) => {
-                let _ = request.insert_header(COOKIE, kept);
+                let _ = request.insert_header("Cookie", kept);
             }
             None => {
                 request.remove_header(&COOKIE);

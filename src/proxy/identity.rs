@@ -7,16 +7,15 @@ use crate::clock::Timestamp;
 use crate::session::Unavailable;
 use crate::visitor::{
     Arrival, Consent, Cookies, Lookup, Namespace, VisitorKey, VisitorSource, consent, is_bot,
-    may_create,
 };
 
 /// What a request says about its visitor.
 #[derive(Debug)]
 pub(super) enum Identity {
-    /// A visitor, and whether a profile may be made for them on this request.
+    /// A visitor.
     Visitor {
         key: VisitorKey,
-        create: bool,
+        arrival: Arrival,
         /// The `Set-Cookie` value that introduces a new visitor.
         set_cookie: Option<String>,
     },
@@ -61,7 +60,7 @@ pub(super) fn identify(
     if let Some((key, arrival)) = known(headers, sources, rules, now) {
         return Identity::Visitor {
             key,
-            create: may_create(headers, arrival, &rules.creation),
+            arrival,
             set_cookie: None,
         };
     }
@@ -74,7 +73,7 @@ pub(super) fn identify(
             key: rules
                 .identity_key
                 .visitor_key(Namespace::Minted, minted.id.as_bytes()),
-            create: may_create(headers, Arrival::New, &rules.creation),
+            arrival: Arrival::New,
             set_cookie: Some(minted.set_cookie),
         },
         None => Identity::Nobody(AnonymousReason::Unavailable(Unavailable::Internal)),
@@ -196,7 +195,7 @@ mod tests {
         match by_cookie(&[]) {
             Identity::Visitor {
                 key,
-                create: true,
+                arrival: Arrival::New,
                 set_cookie: Some(set_cookie),
             } => (key, set_cookie.split(';').next().unwrap().to_owned()),
             other => panic!("{other:?}"),
@@ -209,7 +208,7 @@ mod tests {
         match by_cookie(&[("cookie", &cookie)]) {
             Identity::Visitor {
                 key: again,
-                create: true,
+                arrival: Arrival::Returning,
                 set_cookie: None,
             } => assert_eq!(again, key),
             other => panic!("{other:?}"),
@@ -236,7 +235,10 @@ mod tests {
     fn a_header_names_a_visitor_if_it_is_there_once_and_is_an_id() {
         assert!(matches!(
             by_header(&[("x-visitor-id", "42")]),
-            Identity::Visitor { create: true, .. }
+            Identity::Visitor {
+                arrival: Arrival::Vouched,
+                ..
+            }
         ));
         let long = "x".repeat(257);
         for pairs in [
@@ -272,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn invariant_9_bots_get_no_cookie_and_prefetches_no_profile() {
+    fn invariant_9_bots_get_no_cookie() {
         let bot = HeaderMap::from_iter([(http::header::USER_AGENT, "Googlebot".parse().unwrap())]);
         let identity = identify(&bot, &[VisitorSource::Cookie], &rules(), NOW, || {
             Some([5; 16])
@@ -280,10 +282,6 @@ mod tests {
         assert!(matches!(
             identity,
             Identity::Nobody(AnonymousReason::NoVisitor)
-        ));
-        assert!(matches!(
-            by_cookie(&[("sec-purpose", "prefetch")]),
-            Identity::Visitor { create: false, .. }
         ));
     }
 }

@@ -39,9 +39,10 @@ pub(super) fn is_same(one: &str, other: &str) -> bool {
     one.len() == other.len() && one.bytes().map(fold).eq(other.bytes().map(fold))
 }
 
-/// Whether `name` begins with `prefix` in any spelling.
+/// Whether `name` begins with `prefix` in any spelling. Names come in lower case, so the first letter tells most apart.
 pub(super) fn has_prefix(name: &str, prefix: &str) -> bool {
     name.len() >= prefix.len()
+        && name.as_bytes().first() == prefix.as_bytes().first()
         && name
             .bytes()
             .zip(prefix.bytes())

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use http::header::HOST;
 use http::{Method, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session as HttpExchange};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
@@ -61,7 +62,8 @@ impl ProxyHttp for Proxy {
     type CTX = Exchange;
 
     fn new_ctx(&self) -> Exchange {
-        Exchange::new(self.0.snapshot.load_full(), &self.0.in_flight)
+        let now = self.0.clock.now();
+        Exchange::new(self.0.snapshot.load_full(), now, &self.0.in_flight)
     }
 
     /// None: the default one would add response compression.
@@ -87,26 +89,40 @@ impl ProxyHttp for Proxy {
 
     async fn proxy_upstream_filter(
         &self,
-        _: &mut HttpExchange,
+        exchange: &mut HttpExchange,
         ctx: &mut Exchange,
     ) -> Result<bool> {
-        self.authorize(ctx).await?;
+        self.authorize(&exchange.req_header().headers, ctx).await?;
         Ok(true)
     }
 
     async fn upstream_peer(
         &self,
-        _: &mut HttpExchange,
+        exchange: &mut HttpExchange,
         ctx: &mut Exchange,
     ) -> Result<Box<HttpPeer>> {
         if ctx.replay == Replay::Wanted {
             ctx.replay = Replay::Done;
-            self.authorize(ctx).await?;
+            ctx.now = self.0.clock.now();
+            self.authorize(&exchange.req_header().headers, ctx).await?;
         }
         match ctx.route().and_then(|(_, rules)| rules.pool.peer()) {
             Some(peer) => Ok(peer),
             None => ctx.answer_here(Rescue::UNRESOLVED),
         }
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _: &mut HttpExchange,
+        reused: bool,
+        _: &HttpPeer,
+        _: std::os::fd::RawFd,
+        _: Option<&Digest>,
+        ctx: &mut Exchange,
+    ) -> Result<()> {
+        ctx.connected_anew = !reused;
+        Ok(())
     }
 
     async fn upstream_request_filter(
@@ -115,11 +131,12 @@ impl ProxyHttp for Proxy {
         request: &mut RequestHeader,
         ctx: &mut Exchange,
     ) -> Result<()> {
-        // Connecting may have taken longer than the token had left.
-        if let Some(authorized) = ctx.visitor.authorized()
+        if ctx.connected_anew
+            && let Some(authorized) = ctx.visitor.authorized()
             && !authorized.is_usable(self.0.clock.now())
         {
-            self.authorize(ctx).await?;
+            ctx.now = self.0.clock.now();
+            self.authorize(&exchange.req_header().headers, ctx).await?;
         }
         let (route, rules) = ctx.expect_route()?;
         let received = exchange.req_header();

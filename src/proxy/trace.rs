@@ -17,7 +17,7 @@ pub(super) fn apply(request: &mut RequestHeader) {
     // A state without a trace that it belongs to means nothing.
     request.remove_header(&TRACESTATE);
     if let Ok(value) = HeaderValue::from_bytes(&fresh(rand::random())) {
-        let _ = request.insert_header(TRACEPARENT, value);
+        let _ = request.insert_header("traceparent", value);
     }
 }
 

@@ -28,7 +28,7 @@ pub fn consent(headers: &HeaderMap, rules: &ConsentRules) -> Consent {
     match &rules.required_cookie {
         None => Consent::Given,
         Some(required) => match (cookies.find(&required.name), &required.value) {
-            (Lookup::One(value), Some(wanted)) if value == wanted => Consent::Given,
+            (Lookup::One(value), Some(wanted)) if value == wanted.as_bytes() => Consent::Given,
             (Lookup::One(value), None) if !value.is_empty() => Consent::Given,
             _ => Consent::Missing,
         },

@@ -93,7 +93,7 @@ impl CookieJar {
     }
 
     /// Whom a cookie's value names; `None` if it is forged, foreign, expired, oversized or not ours at all.
-    pub fn read(&self, value: &str, now: Timestamp) -> Option<VisitorId> {
+    pub fn read(&self, value: &[u8], now: Timestamp) -> Option<VisitorId> {
         if value.len() != ENCODED {
             return None;
         }
@@ -173,7 +173,7 @@ mod tests {
     fn a_minted_cookie_names_its_visitor_and_has_all_attributes() {
         let jar = jar(&[1]);
         let minted = jar.mint([9; 16], NOW).unwrap();
-        assert_eq!(jar.read(value(&minted), NOW), Some(minted.id));
+        assert_eq!(jar.read(value(&minted).as_bytes(), NOW), Some(minted.id));
         assert_eq!(value(&minted).len(), ENCODED);
         assert!(minted.set_cookie.starts_with("__Host-dressipi-visitor="));
         assert!(
@@ -186,13 +186,13 @@ mod tests {
     #[test]
     fn a_rotated_key_still_reads_its_cookies() {
         let old = jar(&[1]).mint([9; 16], NOW).unwrap();
-        assert_eq!(jar(&[2, 1]).read(value(&old), NOW), Some(old.id));
+        assert_eq!(jar(&[2, 1]).read(value(&old).as_bytes(), NOW), Some(old.id));
     }
 
     #[test]
     fn invariant_8_foreign_expired_and_future_cookies_are_none() {
         let minted = jar(&[1]).mint([9; 16], NOW).unwrap();
-        let value = value(&minted);
+        let value = value(&minted).as_bytes();
         assert_eq!(jar(&[2]).read(value, NOW), None, "another deployment's key");
         let renamed = CookieSettings {
             name: "other".into(),
@@ -210,11 +210,7 @@ mod tests {
             None,
             "from the future"
         );
-        assert_eq!(
-            jar(&[1]).read(&format!("{value}{value}"), NOW),
-            None,
-            "oversized"
-        );
+        assert_eq!(jar(&[1]).read(&value.repeat(2), NOW), None, "oversized");
     }
 
     proptest! {
@@ -226,12 +222,12 @@ mod tests {
             let mut changed = value(&minted).to_owned();
             changed.replace_range(at..=at, &to);
             prop_assume!(changed != value(&minted));
-            prop_assert_eq!(jar.read(&changed, NOW), None);
+            prop_assert_eq!(jar.read(changed.as_bytes(), NOW), None);
         }
 
         #[test]
         fn invariant_8_no_text_makes_the_reader_fail(text in "\\PC*") {
-            prop_assert_eq!(jar(&[1]).read(&text, NOW), None);
+            prop_assert_eq!(jar(&[1]).read(text.as_bytes(), NOW), None);
         }
     }
 }
