@@ -104,14 +104,7 @@ const CLOSE_BOUND: Duration = Duration::from_secs(5);
 
 /// Starts a sidecar on the present runtime.
 pub async fn start(config: &Config) -> Result<Running, StartError> {
-    start_with_clock(config, Arc::new(SystemClock)).await
-}
-
-/// Starts a sidecar that goes by `clock`.
-pub async fn start_with_clock(
-    config: &Config,
-    clock: Arc<dyn Clock>,
-) -> Result<Running, StartError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     // Fails only where one is installed already, and then that one will do.
     let _ = rustls::crypto::ring::default_provider().install_default();
 

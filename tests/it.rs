@@ -4,6 +4,7 @@
 
 mod cli;
 mod config_cases;
+mod connections;
 mod crashes;
 mod identity;
 mod layers;
@@ -12,4 +13,6 @@ mod profiles;
 mod state_machine;
 mod store_contract;
 mod store_redb;
+mod streams;
 mod support;
+mod tls;

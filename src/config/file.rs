@@ -216,11 +216,11 @@ pub(crate) struct Upstream {
     pub(crate) server_name: Option<String>,
     /// TLS: a PEM bundle of certificate authorities to trust instead of the system's.
     pub(crate) ca_file: Option<String>,
-    /// TLS: whether HTTP/2 is offered. Default: false.
+    /// TLS: whether HTTP/2 is offered. Over it, a whole request body must arrive within `read_timeout`. Default: false.
     pub(crate) http2: Option<bool>,
     /// How long connecting may take, TLS included. Default: `2s`.
     pub(crate) connect_timeout: Option<Span>,
-    /// How long the upstream may be silent while it answers. Default: `60s`.
+    /// How long the upstream may be silent, also while it waits for a request's body. Default: `60s`.
     pub(crate) read_timeout: Option<Span>,
     /// How long an idle connection is kept. Default: `60s`.
     pub(crate) idle_timeout: Option<Span>,

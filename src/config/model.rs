@@ -112,7 +112,7 @@ pub struct Upstream {
     pub tls: Option<UpstreamTls>,
     /// How long connecting may take, TLS included.
     pub connect_timeout: Duration,
-    /// How long the upstream may be silent while it answers.
+    /// How long the upstream may be silent, also while it waits for a request's body.
     pub read_timeout: Duration,
     /// How long an idle connection is kept.
     pub idle_timeout: Duration,

@@ -29,7 +29,9 @@ pub struct Exchange {
     /// The `Set-Cookie` value for the answer.
     pub(super) set_cookie: Option<String>,
     pub(super) replay: Replay,
-    /// Attempts at connecting.
+    /// Where it began in the upstream's list of addresses.
+    pub(super) turn: Option<usize>,
+    /// Attempts at connecting that failed.
     pub(super) attempts: usize,
     /// What to answer if the sidecar has to answer by itself.
     pub(super) rescue: Option<Rescue>,
@@ -83,6 +85,7 @@ impl Exchange {
             visitor: VisitorState::NotAsked,
             set_cookie: None,
             replay: Replay::NotNeeded,
+            turn: None,
             attempts: 0,
             rescue: None,
             status: 0,

@@ -132,7 +132,8 @@ impl HeaderRules {
     }
 
     fn filter_cookies(&self, request: &mut RequestHeader, with_token: bool) {
-        if !request.headers.contains_key(COOKIE) {
+        let fields = request.headers.get_all(COOKIE).iter().count();
+        if fields == 0 {
             return;
         }
         let cookies = Cookies::new(&request.headers);
@@ -149,7 +150,8 @@ impl HeaderRules {
             cookies.retain(|name| name != self.visitor_cookie.as_bytes())
         };
         match kept {
-            _ if !dropped => {}
+            // HTTP/2 splits them; HTTP/1.1 must have them in one field (RFC 9113 §8.2.3).
+            _ if !dropped && fields == 1 => {}
             Some(kept) => {
                 let _ = request.insert_header("Cookie", kept);
             }
@@ -174,6 +176,14 @@ impl HeaderRules {
         for name in names {
             answer.remove_header(&name);
         }
+    }
+}
+
+/// The host that the client asked for. HTTP/2 names it in `:authority`, which wins (RFC 9113 §8.3.1).
+pub(super) fn host(request: &RequestHeader) -> Option<HeaderValue> {
+    match request.uri.authority() {
+        Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+        None => request.headers.get(HOST).cloned(),
     }
 }
 

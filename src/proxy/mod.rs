@@ -16,6 +16,7 @@ mod route;
 mod service;
 mod snapshot;
 mod trace;
+mod upgrade;
 
 pub use identity::AnonymousReason;
 pub use peer::{PeerError, resolve_forever, resolve_once};

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -14,6 +14,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::snapshot::Snapshot;
+use super::upgrade::WriterFirst;
 use crate::config::Upstream;
 use crate::dressipi::Settings;
 
@@ -42,7 +43,8 @@ pub(super) struct Pool {
     destination: Destination,
     template: ArcSwapOption<HttpPeer>,
     ca: Option<Arc<[WrappedX509]>>,
-    group: u64,
+    /// Tells the connections of this pool from all others, and those for upgrades from the rest.
+    groups: [u64; 2],
     addresses: ArcSwap<Vec<SocketAddr>>,
     next: AtomicUsize,
 }
@@ -116,7 +118,7 @@ impl Destination {
 
 impl Pool {
     pub(super) fn new(destination: Destination) -> Result<Self, PeerError> {
-        static GROUP: AtomicUsize = AtomicUsize::new(1);
+        static GROUPS: AtomicU64 = AtomicU64::new(1);
         let ca = match &destination.tls {
             Some(tls) if tls.server_name.is_empty() => {
                 return Err(PeerError::NoServerName(destination.name));
@@ -132,7 +134,7 @@ impl Pool {
             addresses: ArcSwap::from_pointee(Vec::new()),
             template: ArcSwapOption::empty(),
             ca,
-            group: GROUP.fetch_add(1, Ordering::Relaxed) as u64,
+            groups: [(); 2].map(|()| GROUPS.fetch_add(1, Ordering::Relaxed)),
             next: AtomicUsize::new(0),
             destination,
         };
@@ -151,15 +153,32 @@ impl Pool {
         self.addresses.load().len()
     }
 
-    /// A peer for the next attempt; `None` while the name has not been resolved.
-    pub(super) fn peer(&self) -> Option<Box<HttpPeer>> {
+    /// Where an exchange begins in the list of addresses.
+    pub(super) fn turn(&self) -> usize {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A peer for an exchange's `turn`, plus the number of addresses that it found dead; `None` while the name has not been
+    /// resolved.
+    pub(super) fn peer(&self, turn: usize) -> Option<Box<HttpPeer>> {
         if let Some(only) = &*self.template.load() {
             return Some(Box::new(HttpPeer::clone(only)));
         }
+        Some(Box::new(self.peer_at(self.address(turn)?)))
+    }
+
+    /// The same for an upgrade request, which needs HTTP/1.1 and a connection of its own.
+    pub(super) fn upgrade_peer(&self, turn: usize) -> Option<Box<HttpPeer>> {
+        let mut peer = self.peer_at(self.address(turn)?);
+        peer.group_key = self.groups[1];
+        peer.options.alpn = ALPN::H1;
+        peer.options.custom_l4 = Some(Arc::new(WriterFirst));
+        Some(Box::new(peer))
+    }
+
+    fn address(&self, turn: usize) -> Option<SocketAddr> {
         let addresses = self.addresses.load();
-        let next = self.next.fetch_add(1, Ordering::Relaxed);
-        let address = addresses.get(next % addresses.len().max(1))?;
-        Some(Box::new(self.peer_at(*address)))
+        addresses.get(turn % addresses.len().max(1)).copied()
     }
 
     #[allow(
@@ -180,7 +199,7 @@ impl Pool {
             .map(|tls| tls.server_name.clone())
             .unwrap_or_default();
         let mut peer = HttpPeer::new(address, tls.is_some(), server_name);
-        peer.group_key = self.group;
+        peer.group_key = self.groups[0];
         let options = &mut peer.options;
         options.connection_timeout = Some(*connect_timeout);
         options.total_connection_timeout = Some(*connect_timeout);
@@ -281,4 +300,59 @@ fn read_ca(upstream: &str, path: &PathBuf) -> Result<Arc<[WrappedX509]>, PeerErr
         .iter()
         .map(|certificate| WrappedX509::new(certificate.to_vec(), parse_x509))
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use pingora::upstreams::peer::Peer;
+
+    use super::*;
+
+    fn pool(host: &str) -> Pool {
+        let upstream = Upstream {
+            name: "shop".into(),
+            host: host.into(),
+            port: 80,
+            tls: None,
+            connect_timeout: Duration::from_secs(1),
+            read_timeout: Duration::from_secs(1),
+            idle_timeout: Duration::from_secs(1),
+        };
+        Pool::new(Destination::of_app(&upstream)).unwrap()
+    }
+
+    #[test]
+    fn an_exchange_tries_each_address_whatever_others_do_meanwhile() {
+        let pool = pool("shop.example");
+        assert!(pool.peer(0).is_none() && pool.upgrade_peer(0).is_none());
+        let addresses: Vec<SocketAddr> = ["[::1]:80", "127.0.0.1:80"]
+            .map(|address| address.parse().unwrap())
+            .into();
+        pool.use_addresses(addresses.clone());
+        let turns = [pool.turn(), pool.turn()];
+        let tried: Vec<_> = [0, 1]
+            .iter()
+            .flat_map(|failed| turns.map(|turn| pool.peer(turn + failed).unwrap()))
+            .map(|peer| *peer.address().as_inet().unwrap())
+            .collect();
+        assert_eq!(
+            tried,
+            [addresses[0], addresses[1], addresses[1], addresses[0]]
+        );
+    }
+
+    #[test]
+    fn upgrades_have_connections_of_their_own() {
+        let (one, other) = (pool("127.0.0.1"), pool("127.0.0.1"));
+        let hashes = [
+            one.peer(0).unwrap().reuse_hash(),
+            one.upgrade_peer(0).unwrap().reuse_hash(),
+            other.peer(0).unwrap().reuse_hash(),
+            other.upgrade_peer(0).unwrap().reuse_hash(),
+        ];
+        for (index, hash) in hashes.iter().enumerate() {
+            assert!(!hashes[..index].contains(hash));
+        }
+        assert_eq!(one.peer(0).unwrap().reuse_hash(), hashes[0]);
+    }
 }

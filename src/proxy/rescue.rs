@@ -90,6 +90,11 @@ impl Rescue {
                 "destination_ip_unroutable",
                 "There is no network route to the upstream",
             ),
+            (_, Type::TLSHandshakeFailure) if is_certificate_error(error) => rescue(
+                502,
+                "tls_certificate_error",
+                "The upstream's certificate is not accepted",
+            ),
             (
                 _,
                 Type::TLSHandshakeFailure | Type::TLSWantX509Lookup | Type::TLSHandshakeTimedout,
@@ -163,6 +168,12 @@ impl Rescue {
         }
         Some((head, body))
     }
+}
+
+/// pingora's rustls backend keeps nothing of a handshake's error but its text. It decides no more than a word here, and
+/// `tests/tls.rs` notices if the text changes.
+fn is_certificate_error(error: &Error) -> bool {
+    error.to_string().contains("invalid peer certificate")
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::header::HOST;
 use http::{Method, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -14,7 +15,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 
 use super::context::{Exchange, Replay};
-use super::headers::{SIDECAR, protect_personal_answer, set_visitor_cookie};
+use super::headers::{SIDECAR, host, protect_personal_answer, set_visitor_cookie};
 use super::replay::{Verdict, verdict};
 use super::rescue::Rescue;
 use super::snapshot::Snapshot;
@@ -55,6 +56,11 @@ impl Proxy {
     pub fn new(parts: ProxyParts) -> Self {
         Self(parts)
     }
+}
+
+/// Whether the answer proper is still to come. 101 is one: nothing of HTTP follows it (RFC 9110 §15.2.2).
+fn is_interim(answer: &ResponseHeader) -> bool {
+    answer.status.is_informational() && answer.status != StatusCode::SWITCHING_PROTOCOLS
 }
 
 #[async_trait]
@@ -106,7 +112,17 @@ impl ProxyHttp for Proxy {
             ctx.now = self.0.clock.now();
             self.authorize(&exchange.req_header().headers, ctx).await?;
         }
-        match ctx.route().and_then(|(_, rules)| rules.pool.peer()) {
+        let Some((route, rules)) = ctx.route() else {
+            return ctx.answer_here(Rescue::NO_ROUTE);
+        };
+        let turn = ctx.turn.unwrap_or_else(|| rules.pool.turn());
+        let upgrade = exchange.is_upgrade_req() && route.upstream != UpstreamRef::Dressipi;
+        let peer = match upgrade {
+            false => rules.pool.peer(turn + ctx.attempts),
+            true => rules.pool.upgrade_peer(turn + ctx.attempts),
+        };
+        ctx.turn = Some(turn);
+        match peer {
             Some(peer) => Ok(peer),
             None => ctx.answer_here(Rescue::UNRESOLVED),
         }
@@ -140,6 +156,13 @@ impl ProxyHttp for Proxy {
         }
         let (route, rules) = ctx.expect_route()?;
         let received = exchange.req_header();
+        let host = host(received);
+        if let Some(host) = &host
+            && !request.headers.contains_key(HOST)
+        {
+            // pingora makes `:authority` of it again, where the upstream speaks HTTP/2.
+            request.insert_header(HOST, host.clone())?;
+        }
         if let Cow::Owned(target) = route::rewrite(received.raw_path(), route) {
             request.set_raw_path(&target)?;
         }
@@ -148,11 +171,26 @@ impl ProxyHttp for Proxy {
         let listener = ctx.snapshot.listeners.get(self.0.listener);
         let trusted =
             listener.is_some_and(|listener| forwarded::is_trusted(peer, &listener.trusted_proxies));
-        forwarded::apply(request, peer, trusted, received.headers.get(HOST));
+        forwarded::apply(request, peer, trusted, host.as_ref());
         trace::apply(request);
         rules
             .headers
             .apply_to_request(request, ctx.visitor.authorized());
+        Ok(())
+    }
+
+    /// HTTP/2 may end a body with an empty frame, for which pingora 0.9.1 would end an HTTP/1.1 body twice and spoil the
+    /// connection for the next request (<https://github.com/cloudflare/pingora/issues/935>).
+    async fn request_body_filter(
+        &self,
+        _: &mut HttpExchange,
+        body: &mut Option<Bytes>,
+        end: bool,
+        _: &mut Exchange,
+    ) -> Result<()> {
+        if end && body.as_ref().is_some_and(Bytes::is_empty) {
+            *body = None;
+        }
         Ok(())
     }
 
@@ -162,10 +200,11 @@ impl ProxyHttp for Proxy {
         answer: &mut ResponseHeader,
         ctx: &mut Exchange,
     ) -> Result<()> {
-        if answer.status.is_informational() {
+        let (route, rules) = ctx.expect_route()?;
+        rules.headers.apply_to_answer(answer);
+        if is_interim(answer) {
             return Ok(());
         }
-        let (route, rules) = ctx.expect_route()?;
         if route.upstream == UpstreamRef::Dressipi
             && let Some(authorized) = ctx.visitor.authorized()
         {
@@ -187,7 +226,6 @@ impl ProxyHttp for Proxy {
             }
             protect_personal_answer(answer);
         }
-        rules.headers.apply_to_answer(answer);
         Ok(())
     }
 
@@ -198,7 +236,7 @@ impl ProxyHttp for Proxy {
         ctx: &mut Exchange,
     ) -> Result<()> {
         ctx.status = answer.status.as_u16();
-        if answer.status.is_informational() {
+        if is_interim(answer) {
             return Ok(());
         }
         if let Some(set_cookie) = &ctx.set_cookie {

@@ -18,12 +18,15 @@ impl App {
     pub async fn start() -> Self {
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
-        let router = Router::new()
+        tokio::spawn(async move { axum::serve(socket, Self::router()).await });
+        Self { address }
+    }
+
+    pub fn router() -> Router {
+        Router::new()
             .route("/cached", get(cached))
             .route("/status/{status}", any(status))
-            .fallback(echo);
-        tokio::spawn(async move { axum::serve(socket, router).await });
-        Self { address }
+            .fallback(echo)
     }
 }
 

@@ -1,19 +1,29 @@
 //! Builders for the integration tests: a simulator, an app, and a sidecar between them, all on loopback.
 
 mod app;
+mod blob;
+mod pattern;
 mod process;
 mod sidecar;
+mod tls;
+mod websocket;
+mod wire;
 
 pub use app::App;
+pub use blob::Blobs;
+pub use pattern::Pattern;
 pub use process::Process;
 pub use sidecar::Sidecar;
+pub use tls::{Authority, Identity, TlsUpstream};
+pub use websocket::{EchoSocket, open_websocket};
+pub use wire::{Raw, RawUpstream, empty, fed, full, http1, http2, send, streamed};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dressipi_sidecar::simulator::{Simulator, SimulatorConfig, system_clock};
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 
 /// A browser that the bot list lets pass.
 pub const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
@@ -38,7 +48,10 @@ impl Dressipi {
         clock: Arc<dyn Fn() -> u64 + Send + Sync>,
     ) -> Self {
         let simulator = Simulator::new(config, clock);
-        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        // Thousands of connections at once must not wait for a second SYN.
+        let socket = socket.listen(4096).unwrap();
         let address = socket.local_addr().unwrap();
         tokio::spawn(simulator.clone().serve(socket, std::future::pending()));
         Self { simulator, address }

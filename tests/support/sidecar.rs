@@ -1,13 +1,11 @@
 use std::net::SocketAddr;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 
-use dressipi_sidecar::clock::{Clock, SystemClock};
 use dressipi_sidecar::config::{self, Config, Format};
 use dressipi_sidecar::server::{self, Running, Stopped};
 use reqwest::RequestBuilder;
 
-use super::{App, Dressipi, client};
+use super::{App, Dressipi, client, eventually};
 
 /// A sidecar in this process. Listener 0 knows visitors by cookie, listener 1 by `x-visitor-id`.
 pub struct Sidecar {
@@ -21,8 +19,8 @@ pub struct SidecarBuilder {
     app: Option<SocketAddr>,
     session: String,
     extra: String,
+    server: String,
     routes: String,
-    clock: Arc<dyn Clock>,
 }
 
 impl Sidecar {
@@ -32,13 +30,18 @@ impl Sidecar {
             app: None,
             session: "store = \"memory\"".into(),
             extra: String::new(),
+            server: String::new(),
             routes: "[[routes]]\npath = \"/api/\"\nupstream = \"dressipi\"\n".into(),
-            clock: Arc::new(SystemClock),
         }
     }
 
     pub fn address(&self) -> SocketAddr {
         self.running.addresses()[0]
+    }
+
+    /// The listener that knows visitors by header.
+    pub fn trusted_address(&self) -> SocketAddr {
+        self.running.addresses()[1]
     }
 
     /// A request of a browser, which is known by its cookie.
@@ -75,6 +78,12 @@ impl Sidecar {
             .sum()
     }
 
+    /// Waits until a counter has reached `least`: requests are counted after the client has its answer.
+    pub async fn counts(&self, name: &str, labels: &str, least: f64) {
+        let what = format!("{name}{{{labels}}} reaches {least}");
+        eventually(&what, async || self.metric(name, labels).await >= least).await;
+    }
+
     pub async fn stop(self) -> Stopped {
         self.running.stop().await
     }
@@ -99,14 +108,25 @@ impl SidecarBuilder {
         self
     }
 
+    /// Further keys of `[server]`.
+    pub fn server(mut self, keys: &str) -> Self {
+        keys.clone_into(&mut self.server);
+        self
+    }
+
     /// Other routes than `/api/` to Dressipi (and `/` to the app, if there is one).
     pub fn routes(mut self, text: &str) -> Self {
         text.clone_into(&mut self.routes);
         self
     }
 
-    pub fn app(mut self, app: &App) -> Self {
-        self.app = Some(app.address);
+    pub fn app(self, app: &App) -> Self {
+        self.app_at(app.address)
+    }
+
+    /// An app that is no [`App`].
+    pub fn app_at(mut self, address: SocketAddr) -> Self {
+        self.app = Some(address);
         self
     }
 
@@ -115,16 +135,12 @@ impl SidecarBuilder {
         self
     }
 
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
-        self
-    }
-
     pub fn text(&self) -> String {
         let Self {
             base_url,
             session,
             extra,
+            server,
             routes,
             ..
         } = self;
@@ -143,6 +159,7 @@ impl SidecarBuilder {
             [server]
             drain_delay = "0s"
             threads = 2
+            {server}
             [cookie]
             name = "visitor"
             secure = false
@@ -169,6 +186,14 @@ impl SidecarBuilder {
         text
     }
 
+    /// Writes the configuration for the real binary.
+    pub fn write(&self, folder: &Path) -> PathBuf {
+        let path = folder.join("sidecar.toml");
+        let text = self.text().replace("[log]", "[log]\nformat = \"json\"");
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
     pub fn config(&self) -> Config {
         let text = self.text();
         match config::load_text("test.toml", &text, Format::Toml, Path::new("/"), []) {
@@ -178,9 +203,7 @@ impl SidecarBuilder {
     }
 
     pub async fn start(self) -> Sidecar {
-        let running = server::start_with_clock(&self.config(), self.clock.clone())
-            .await
-            .unwrap();
+        let running = server::start(&self.config()).await.unwrap();
         Sidecar {
             running,
             client: client(),
