@@ -131,7 +131,7 @@ fn pure_modules_do_no_io() {
     let pure = [
         "oauth",
         "visitor",
-        "session/flow.rs",
+        "session/flow",
         "session/freshness.rs",
         "session/record.rs",
         "session/codec.rs",

@@ -1,30 +1,26 @@
 //! The session manager: owns the store, the authorization server's client and the single flight, and is the only one who
 //! makes an [`Authorized`].
 //!
-//! It decides nothing about a visitor's life: that is [`Flow`]. It performs a flow's commands, keeps what could not be
-//! written, and holds visitors back after failures. Flows run detached from the request that began them.
+//! It decides nothing about a visitor's life: that is [`Flow`]. It has flows run, has what could not be written
+//! written later, and holds visitors back after failures. Flows run detached from the request that began them.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
-use zeroize::Zeroizing;
+use tokio::sync::Semaphore;
 
 use super::backoff::BackOffs;
 use super::cache::{Authorized, RenderToken, TokenCache};
-use super::codec;
 use super::flights::{Boarding, Flights, Landing, Lead};
-use super::flow::{Command, Done, Event, Flow, Loaded, Step, Unavailable, Want};
+use super::flow::{Done, Flow, Unavailable, Want};
 use super::freshness::Freshness;
-use super::observer::{Call, Observer, StoreCall};
+use super::observer::{Observer, StoreCall};
+use super::performer::Performer;
 use super::policy::Settings;
-use super::record::VisitorSession;
 use super::store::{Census, StoreError};
-use super::vault::{SaveError, Vault, VaultError};
+use super::unsaved::Unsaved;
+use super::vault::{Vault, VaultError};
 use crate::clock::{Clock, Timestamp};
 use crate::oauth::{AuthorizationServer, TokenFingerprint};
 use crate::visitor::VisitorKey;
@@ -61,22 +57,14 @@ pub enum Rejection {
 }
 
 struct Inner {
-    vault: Vault,
-    server: Arc<dyn AuthorizationServer>,
-    clock: Arc<dyn Clock>,
+    performer: Performer,
     settings: Settings,
     render: RenderToken,
-    observer: Arc<dyn Observer>,
     runtime: Handle,
     cache: TokenCache,
     flights: Arc<Flights>,
     back_offs: BackOffs,
     rejections: moka::sync::Cache<VisitorKey, (TokenFingerprint, Timestamp)>,
-    permits: Arc<Semaphore>,
-    /// Sessions newer than the store's: encoded, since a session is not for copying.
-    unsaved: Mutex<HashMap<VisitorKey, Zeroizing<Vec<u8>>>>,
-    unsaved_count: AtomicU64,
-    unsaved_added: Notify,
 }
 
 /// For each flow that runs, so many may wait for their turn.
@@ -111,16 +99,16 @@ impl Manager {
                 .max_capacity(settings.cache_capacity)
                 .time_to_live(Duration::from_secs(3600))
                 .build(),
-            permits: Arc::new(Semaphore::new(settings.max_flows)),
-            unsaved: Mutex::default(),
-            unsaved_count: AtomicU64::new(0),
-            unsaved_added: Notify::new(),
-            vault,
-            server,
-            clock,
+            performer: Performer {
+                vault,
+                server,
+                clock,
+                observer,
+                unsaved: Unsaved::default(),
+                permits: Arc::new(Semaphore::new(settings.max_flows)),
+            },
             settings,
             render,
-            observer,
             runtime,
         }))
     }
@@ -160,7 +148,7 @@ impl Manager {
         let inner = &self.0;
         let mut landing = Err(Unavailable::Busy);
         for _ in 0..MAX_TRIES {
-            let now = inner.clock.now();
+            let now = inner.performer.clock.now();
             if let Some(authorized) = self.current(key, now) {
                 return Ok(authorized);
             }
@@ -183,7 +171,7 @@ impl Manager {
                 Err(Unavailable::Rejected) => {}
                 // Somebody else's flow, which ended in a token that has been rejected since, or lived very shortly.
                 Ok(_) if !led => {
-                    let now = inner.clock.now();
+                    let now = inner.performer.clock.now();
                     if let Some((authorized, _)) = inner.cache.get(key, now) {
                         return Ok(authorized);
                     }
@@ -203,7 +191,7 @@ impl Manager {
     pub fn reject(&self, authorized: &Authorized) -> Rejection {
         let inner = &self.0;
         let key = authorized.visitor();
-        let now = inner.clock.now();
+        let now = inner.performer.clock.now();
         let rejection = match inner.rejections.get(key) {
             Some((rejected, _)) if rejected == authorized.fingerprint() => Rejection::Replaceable,
             Some((_, at)) if now.since(at) < inner.settings.rejection_pause => Rejection::Ignored,
@@ -216,6 +204,7 @@ impl Manager {
             }
         };
         inner
+            .performer
             .observer
             .token_rejected(rejection == Rejection::Replaceable);
         rejection
@@ -240,10 +229,11 @@ impl Manager {
     async fn forget_once(&self, key: &VisitorKey) -> Result<(), VaultError> {
         let inner = &self.0;
         inner.cache.remove(key);
-        inner.drop_unsaved(key);
+        inner.performer.unsaved.remove(key);
         let begun = Instant::now();
-        let result = inner.vault.remove(key).await;
+        let result = inner.performer.vault.remove(key).await;
         inner
+            .performer
             .observer
             .store_call(StoreCall::Remove, result.is_ok(), begun.elapsed());
         result.map(drop)
@@ -251,12 +241,12 @@ impl Manager {
 
     /// Whether the store can be read and written: what readiness asks.
     pub async fn check_store(&self) -> Result<(), StoreError> {
-        self.0.vault.store().check().await
+        self.0.performer.vault.store().check().await
     }
 
     /// Stored visitor sessions by state.
     pub async fn census(&self) -> Result<Census, StoreError> {
-        self.0.vault.census().await
+        self.0.performer.vault.census().await
     }
 
     /// Visitors in the in-process cache.
@@ -271,7 +261,7 @@ impl Manager {
 
     /// Sessions that could not be written yet.
     pub fn unsaved(&self) -> u64 {
-        self.0.unsaved_count.load(Ordering::Relaxed)
+        self.0.performer.unsaved.len()
     }
 
     /// Writes what could not be written, and sweeps what has expired; until it is dropped.
@@ -282,11 +272,11 @@ impl Manager {
         loop {
             tokio::select! {
                 _ = sweep.tick() => {
-                    if let Err(error) = inner.vault.store().sweep(inner.clock.now(), SWEEP_LIMIT).await {
+                    if let Err(error) = inner.performer.vault.store().sweep(inner.performer.clock.now(), SWEEP_LIMIT).await {
                         tracing::warn!(%error, "expired visitor sessions could not be swept");
                     }
                 }
-                () = inner.unsaved_added.notified() => while !inner.save_all_unsaved().await {
+                () = inner.performer.unsaved.added() => while !inner.save_all_unsaved().await {
                     tokio::time::sleep(SAVE_AGAIN_AFTER).await;
                 }
             }
@@ -303,7 +293,7 @@ impl Manager {
             }
         };
         let _ = tokio::time::timeout(bound, finish).await;
-        self.0.vault.store().close().await;
+        self.0.performer.vault.store().close().await;
         self.unsaved()
     }
 }
@@ -328,7 +318,7 @@ impl Inner {
         let limit = self.settings.max_flows * WAITING_PER_FLOW;
         let settled = || {
             self.cache
-                .get(key, self.clock.now())
+                .get(key, self.performer.clock.now())
                 .map(|(authorized, _)| authorized)
         };
         match self.flights.board(key, limit, settled)? {
@@ -345,149 +335,9 @@ impl Inner {
         self.runtime.spawn(async move {
             let rejected = inner.rejected(&key);
             let (flow, command) = Flow::start(Want { rejected, ..want }, inner.settings.policy);
-            let done = inner.run(&key, flow, command).await;
+            let done = inner.performer.run(&key, flow, command).await;
             lead.land(inner.conclude(&key, done));
         });
-    }
-
-    async fn run(&self, key: &VisitorKey, mut flow: Flow, mut command: Command) -> Done {
-        let mut permit = None;
-        loop {
-            let event = self.perform(key, &flow, command, &mut permit).await;
-            match flow.on(event, self.clock.now()) {
-                Step::Do(next, wanted) => (flow, command) = (next, wanted),
-                Step::Done(done) => return done,
-            }
-        }
-    }
-
-    async fn perform(
-        &self,
-        key: &VisitorKey,
-        flow: &Flow,
-        command: Command,
-        permit: &mut Option<OwnedSemaphorePermit>,
-    ) -> Event {
-        if permit.is_none()
-            && !matches!(
-                command,
-                Command::Load | Command::Reload | Command::Save { .. }
-            )
-        {
-            *permit = self.permits.clone().acquire_owned().await.ok();
-        }
-        let begun = Instant::now();
-        match command {
-            Command::Load => self.load_newest(key).await,
-            Command::Reload => self.reload(key).await,
-            Command::Authorize if self.unsaved_count.load(Ordering::Relaxed) > 0 => {
-                Event::AuthorizeWithheld
-            }
-            Command::Authorize => {
-                let result = self.server.authorize().await;
-                self.count_call(
-                    Call::Authorize,
-                    result.as_ref().err().map(|error| error.label()),
-                    begun,
-                );
-                if let Err(error) = &result {
-                    tracing::warn!(visitor = %key, %error, "no code for a new visitor");
-                }
-                Event::Authorized(result)
-            }
-            Command::Exchange(grant) => {
-                let result = self.server.exchange(grant).await;
-                self.count_call(
-                    Call::Exchange,
-                    result.as_ref().err().map(|error| error.label()),
-                    begun,
-                );
-                if let Err(error) = &result {
-                    tracing::warn!(visitor = %key, %error, "a code was not exchanged");
-                }
-                Event::Exchanged(result)
-            }
-            Command::Refresh(token) => {
-                let result = self.server.refresh(token).await;
-                self.count_call(
-                    Call::Refresh,
-                    result.as_ref().err().map(|error| error.label()),
-                    begun,
-                );
-                if let Err(error) = &result {
-                    tracing::warn!(visitor = %key, %error, "a token set was not refreshed");
-                }
-                Event::Refreshed(result)
-            }
-            Command::Save { expected } => {
-                let Some(session) = flow.session_to_save() else {
-                    return Event::SaveFailed;
-                };
-                let result = self
-                    .vault
-                    .save(key, expected, session, self.clock.now())
-                    .await;
-                let failed = matches!(result, Err(SaveError::Failed(_)));
-                self.observer
-                    .store_call(StoreCall::Save, !failed, begun.elapsed());
-                match result {
-                    Ok(version) => {
-                        self.drop_unsaved(key);
-                        Event::Saved(version)
-                    }
-                    Err(SaveError::Conflict) => Event::SaveConflict,
-                    Err(SaveError::Failed(error)) => {
-                        tracing::error!(visitor = %key, %error, "a visitor session was not stored; it stays in memory");
-                        Event::SaveFailed
-                    }
-                }
-            }
-        }
-    }
-
-    fn count_call(&self, call: Call, error: Option<&'static str>, begun: Instant) {
-        self.observer
-            .oauth_call(call, error.unwrap_or("ok"), begun.elapsed());
-    }
-
-    /// The store's record, or the unsaved one if that is newer or the store does not answer.
-    async fn load_newest(&self, key: &VisitorKey) -> Event {
-        let unsaved = self.unsaved_session(key);
-        let stored = self.reload(key).await;
-        let Some(session) = unsaved else {
-            return stored;
-        };
-        let version = match &stored {
-            Event::Loaded(Some(stored)) if stored.session.age() >= session.age() => None,
-            Event::Loaded(Some(stored)) => Some(stored.version),
-            _ => Some(None),
-        };
-        match version {
-            None => stored,
-            Some(version) => Event::Loaded(Some(Loaded {
-                session,
-                version,
-                is_stored: false,
-            })),
-        }
-    }
-
-    async fn reload(&self, key: &VisitorKey) -> Event {
-        let begun = Instant::now();
-        let result = self.vault.load(key, self.clock.now()).await;
-        self.observer
-            .store_call(StoreCall::Load, result.is_ok(), begun.elapsed());
-        match result {
-            Ok(record) => Event::Loaded(record.map(|(version, session)| Loaded {
-                session,
-                version: Some(version),
-                is_stored: true,
-            })),
-            Err(error) => {
-                tracing::error!(visitor = %key, %error, "a visitor session was not read");
-                Event::LoadFailed
-            }
-        }
     }
 
     fn conclude(&self, key: &VisitorKey, done: Done) -> Landing {
@@ -498,18 +348,18 @@ impl Inner {
             notes,
         } = done;
         for note in notes {
-            self.observer.note(note);
+            self.performer.observer.note(note);
         }
         match back_off {
             Some(retry_after) => {
                 self.back_offs
-                    .failed(key, retry_after, self.clock.now(), &self.settings)
+                    .failed(key, retry_after, self.performer.clock.now(), &self.settings)
             }
             None if result.is_ok() => self.back_offs.clear(key),
             None => {}
         }
         if let Some(session) = unsaved {
-            self.keep_unsaved(key, &session);
+            self.performer.unsaved.keep(key, &session);
         }
         let landing = result.and_then(|tokens| {
             // Rejected while the flow ran, which did not know of it.
@@ -522,7 +372,7 @@ impl Inner {
             cached.ok_or(Unavailable::Internal)
         });
         if let Err(reason) = &landing {
-            self.observer.flow_failed(*reason);
+            self.performer.observer.flow_failed(*reason);
         }
         landing
     }
@@ -531,51 +381,23 @@ impl Inner {
         self.rejections.get(key).map(|(rejected, _)| rejected)
     }
 
-    // --- sessions that could not be written ---
-
-    fn unsaved_session(&self, key: &VisitorKey) -> Option<VisitorSession> {
-        if self.unsaved_count.load(Ordering::Relaxed) == 0 {
-            return None;
-        }
-        let unsaved = self.unsaved.lock();
-        codec::decode(unsaved.get(key)?).ok()
-    }
-
-    fn keep_unsaved(&self, key: &VisitorKey, session: &VisitorSession) {
-        let mut unsaved = self.unsaved.lock();
-        unsaved.insert(*key, codec::encode(session));
-        self.unsaved_count
-            .store(unsaved.len() as u64, Ordering::Relaxed);
-        drop(unsaved);
-        self.unsaved_added.notify_one();
-    }
-
-    fn drop_unsaved(&self, key: &VisitorKey) {
-        if self.unsaved_count.load(Ordering::Relaxed) > 0 {
-            let mut unsaved = self.unsaved.lock();
-            unsaved.remove(key);
-            self.unsaved_count
-                .store(unsaved.len() as u64, Ordering::Relaxed);
-        }
-    }
-
     /// Tries to write every unsaved session; stops at the first failure. Says whether none is left.
     async fn save_all_unsaved(self: &Arc<Self>) -> bool {
-        let keys: Vec<_> = self.unsaved.lock().keys().copied().collect();
+        let keys: Vec<_> = self.performer.unsaved.keys();
         for key in keys {
             let flight = match self.flights.board(&key, usize::MAX, || None::<()>) {
                 Ok(Boarding::Joined(flight)) => flight,
                 Ok(Boarding::Led(lead, flight)) => {
                     let inner = self.clone();
                     self.runtime.spawn(async move {
-                        let landing = match inner.unsaved_session(&key) {
+                        let landing = match inner.performer.unsaved.session(&key) {
                             Some(session) => {
                                 let (flow, command) =
                                     Flow::save_late(session, inner.settings.policy);
-                                let done = inner.run(&key, flow, command).await;
+                                let done = inner.performer.run(&key, flow, command).await;
                                 if done.unsaved.is_none() {
                                     // Written, or overtaken by something newer.
-                                    inner.drop_unsaved(&key);
+                                    inner.performer.unsaved.remove(&key);
                                 }
                                 inner.conclude(&key, done)
                             }
@@ -588,10 +410,10 @@ impl Inner {
                 Err(_) => return false,
             };
             let _ = flight.landing().await;
-            if self.unsaved.lock().contains_key(&key) {
+            if self.performer.unsaved.contains(&key) {
                 return false;
             }
         }
-        self.unsaved_count.load(Ordering::Relaxed) == 0
+        self.performer.unsaved.is_empty()
     }
 }

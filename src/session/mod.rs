@@ -13,6 +13,7 @@ mod keyring_file;
 mod manager;
 mod memory;
 mod observer;
+mod performer;
 mod policy;
 mod record;
 mod redb_batch;
@@ -22,6 +23,7 @@ mod redb_store;
 mod redb_tables;
 mod redb_writer;
 mod store;
+mod unsaved;
 mod vault;
 
 pub use cache::{Authorized, RenderToken};

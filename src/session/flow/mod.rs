@@ -1,0 +1,289 @@
+//! PURE: what happens next for one visitor. The state machine of a flow, without I/O.
+//!
+//! A flow asks for one thing at a time ([`Command`]) and is told what came of it ([`Event`]); the manager does the asking
+//! and telling. One flow runs at a time for a visitor. It can be dropped between any command and its event, as a crash
+//! would do, and the next one finds everything it needs in the store. What must hold is held by the property test in
+//! `tests/state_machine.rs`, which runs this very code against a model of the server and the store.
+
+mod answers;
+mod base;
+mod protocol;
+mod writing;
+
+pub use protocol::{Command, Done, Event, Loaded, Note, Step, Unavailable, Want};
+
+use std::time::Duration;
+
+use self::base::Base;
+use super::freshness::{Freshness, Schedule};
+use super::policy::{OnLost, Policy};
+use super::record::{State, VisitorSession};
+use crate::clock::Timestamp;
+use crate::oauth::TokenSet;
+
+/// One flow. `answers` and `writing` hold what follows from an answer and from a write; here is the rest.
+#[derive(Debug)]
+pub struct Flow {
+    policy: Policy,
+    want: Want,
+    stage: Stage,
+    notes: Vec<Note>,
+    conflicts: u8,
+}
+
+/// Where a flow is.
+#[derive(Debug)]
+enum Stage {
+    /// Waiting for the record.
+    Loading,
+    /// Waiting for the record, to see whether `ours` or the stored one is newer. `first`: nothing was tried before.
+    Comparing {
+        ours: VisitorSession,
+        then: Then,
+        first: bool,
+    },
+    /// Waiting for the authorize call.
+    Authorizing { base: Base },
+    /// Waiting for the exchange.
+    Exchanging { base: Base },
+    /// Waiting for the refresh of `tokens`.
+    Refreshing { base: Base, tokens: TokenSet },
+    /// The code was declared dead: waiting for the record, before that is believed.
+    DoubtingCode { base: Base },
+    /// `tokens` were declared dead: waiting for the record, before that is believed.
+    DoubtingTokens { tokens: TokenSet },
+    /// Waiting for a write.
+    Saving { session: VisitorSession, then: Then },
+}
+
+/// What to do when the write is confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    /// Exchange the code that was written.
+    Exchange,
+    /// Use the tokens of an exchange: not before they are stored, since the stored code is worth nothing any more.
+    UseOnceStored,
+    /// Use the tokens of a refresh: even if they cannot be stored yet, since the stored ones are worth nothing either.
+    Use,
+    /// Look at what was written and go on from there.
+    Decide,
+    /// Give up for now, Dressipi being the reason.
+    BackOff(Option<Duration>),
+}
+
+// === impl Flow ===
+
+impl Flow {
+    /// Begins a flow that brings about a usable token.
+    pub fn start(want: Want, policy: Policy) -> (Self, Command) {
+        (Self::at(Stage::Loading, want, policy), Command::Load)
+    }
+
+    /// Begins a flow that writes a session which could not be written before.
+    pub fn save_late(session: VisitorSession, policy: Policy) -> (Self, Command) {
+        let stage = Stage::Comparing {
+            ours: session,
+            then: Then::Decide,
+            first: true,
+        };
+        (Self::at(stage, Want::default(), policy), Command::Reload)
+    }
+
+    fn at(stage: Stage, want: Want, policy: Policy) -> Self {
+        Self {
+            policy,
+            want,
+            stage,
+            notes: Vec::new(),
+            conflicts: 0,
+        }
+    }
+
+    /// The session that [`Command::Save`] asks to write.
+    pub fn session_to_save(&self) -> Option<&VisitorSession> {
+        match &self.stage {
+            Stage::Saving { session, .. } => Some(session),
+            _ => None,
+        }
+    }
+
+    /// Tells the flow what came of its last command, at `now`.
+    pub fn on(mut self, event: Event, now: Timestamp) -> Step {
+        let stage = std::mem::replace(&mut self.stage, Stage::Loading);
+        match (stage, event) {
+            (Stage::Loading, Event::Loaded(record)) => self.decide(record, now),
+            (Stage::Comparing { ours, then, first }, Event::Loaded(record)) => {
+                self.compare(ours, then, first, record, now)
+            }
+            (Stage::DoubtingCode { base }, Event::Loaded(record)) => {
+                self.doubt_code(base, record, now)
+            }
+            (Stage::DoubtingTokens { tokens }, Event::Loaded(record)) => {
+                self.doubt_tokens(tokens, record, now)
+            }
+            (Stage::Comparing { ours, .. }, Event::LoadFailed) => {
+                self.keep(ours, Err(Unavailable::Store))
+            }
+            (_, Event::LoadFailed) => self.give_up(Unavailable::Store),
+            (Stage::Authorizing { .. }, Event::AuthorizeWithheld) => {
+                self.give_up(Unavailable::Store)
+            }
+            (Stage::Authorizing { base }, Event::Authorized(result)) => {
+                self.authorized(base, result, now)
+            }
+            (Stage::Exchanging { base }, Event::Exchanged(result)) => {
+                self.exchanged(base, result, now)
+            }
+            (Stage::Refreshing { base, tokens }, Event::Refreshed(result)) => {
+                self.refreshed(base, tokens, result, now)
+            }
+            (Stage::Saving { session, then }, Event::Saved(version)) => {
+                self.saved(session, then, version, now)
+            }
+            (Stage::Saving { session, then }, Event::SaveConflict) => {
+                self.save_conflict(session, then)
+            }
+            (Stage::Saving { session, then }, Event::SaveFailed) => {
+                self.save_failed(session, then, now)
+            }
+            // An answer to a question that was not asked: the shell's mistake, and nothing may follow from it.
+            _ => self.give_up(Unavailable::Internal),
+        }
+    }
+
+    // --- deciding ---
+
+    fn decide(mut self, record: Option<Loaded>, now: Timestamp) -> Step {
+        let Some(Loaded {
+            session,
+            version,
+            is_stored,
+        }) = record
+        else {
+            return self.authorize(Base::none(now));
+        };
+        if !is_stored && session.must_be_stored_first() {
+            return self.save(version, session, Then::Decide);
+        }
+        let mut base = Base::of(version, &session);
+        match session.state {
+            State::Unconfirmed {
+                attempts,
+                not_before,
+            } => self.authorize_again(base, attempts, not_before, now),
+            State::Lost {
+                tokens,
+                lost_at,
+                attempts,
+                not_before,
+            } => match self.policy.on_lost {
+                OnLost::Anonymous => self.give_up(Unavailable::Lost),
+                OnLost::Recreate => {
+                    base.lost = Some((tokens, lost_at));
+                    self.authorize_again(base, attempts, not_before, now)
+                }
+            },
+            State::Granted {
+                granted_at,
+                attempts,
+                ..
+            } if now.since(granted_at) > self.policy.max_code_age => {
+                self.notes.push(Note::ProfileWasted);
+                base.attempts = attempts;
+                self.save_unconfirmed(base, now, Then::Decide)
+            }
+            State::Granted {
+                grant, attempts, ..
+            } => {
+                base.attempts = attempts;
+                self.ask(Stage::Exchanging { base }, Command::Exchange(grant))
+            }
+            State::Active(tokens) => self.use_or_refresh(base, tokens, now),
+        }
+    }
+
+    fn use_or_refresh(self, base: Base, tokens: TokenSet, now: Timestamp) -> Step {
+        let refresh = match Schedule::new(&tokens, &self.policy).at(now) {
+            Freshness::Expired => true,
+            Freshness::RefreshDue => self.want.renew || self.is_rejected(&tokens),
+            Freshness::Fresh => self.is_rejected(&tokens),
+        };
+        if refresh {
+            let command = Command::Refresh(tokens.refresh.clone());
+            self.ask(Stage::Refreshing { base, tokens }, command)
+        } else {
+            self.done(Ok(tokens))
+        }
+    }
+
+    fn authorize_again(
+        self,
+        mut base: Base,
+        attempts: u32,
+        not_before: Timestamp,
+        now: Timestamp,
+    ) -> Step {
+        base.attempts = attempts;
+        if attempts >= self.policy.max_unconfirmed || now < not_before {
+            self.give_up(Unavailable::Unconfirmed)
+        } else {
+            self.authorize(base)
+        }
+    }
+
+    fn authorize(self, base: Base) -> Step {
+        if self.want.create {
+            self.ask(Stage::Authorizing { base }, Command::Authorize)
+        } else {
+            self.give_up(Unavailable::NotCreated)
+        }
+    }
+
+    fn is_rejected(&self, tokens: &TokenSet) -> bool {
+        self.want
+            .rejected
+            .is_some_and(|rejected| rejected == tokens.access.fingerprint())
+    }
+
+    /// Whether the old tokens do, when new ones did not come.
+    fn still_usable(&self, tokens: &TokenSet, now: Timestamp) -> bool {
+        !self.is_rejected(tokens)
+            && Schedule::new(tokens, &self.policy).at(now) != Freshness::Expired
+    }
+
+    // --- ending ---
+
+    fn ask(mut self, stage: Stage, command: Command) -> Step {
+        self.stage = stage;
+        Step::Do(self, command)
+    }
+
+    fn finish(self, result: Result<TokenSet, Unavailable>) -> Done {
+        Done {
+            result,
+            unsaved: None,
+            back_off: None,
+            notes: self.notes,
+        }
+    }
+
+    fn done(self, result: Result<TokenSet, Unavailable>) -> Step {
+        Step::Done(self.finish(result))
+    }
+
+    fn give_up(self, reason: Unavailable) -> Step {
+        self.done(Err(reason))
+    }
+
+    fn back_off(self, retry_after: Option<Duration>) -> Step {
+        let mut done = self.finish(Err(Unavailable::Dressipi));
+        done.back_off = Some(retry_after);
+        Step::Done(done)
+    }
+
+    fn keep(self, session: VisitorSession, result: Result<TokenSet, Unavailable>) -> Step {
+        let mut done = self.finish(result);
+        done.unsaved = Some(session);
+        Step::Done(done)
+    }
+}

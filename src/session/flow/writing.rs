@@ -1,0 +1,140 @@
+//! PURE: what is written, and what follows from a write that is confirmed, refused or in doubt.
+
+use std::time::Duration;
+
+use super::base::Base;
+use super::{Command, Flow, Loaded, Note, Stage, Step, Then, Unavailable};
+use crate::clock::Timestamp;
+use crate::session::record::{State, VisitorSession};
+use crate::session::store::Version;
+
+/// More conflicts than that in one flow mean that something is wrong with the store: the session is kept for later.
+const MAX_CONFLICTS: u8 = 8;
+
+impl Flow {
+    /// A code is gone without tokens. The first time another one may be asked for at once; after that with a pause.
+    pub(super) fn save_unconfirmed(self, base: Base, now: Timestamp, then: Then) -> Step {
+        let pause = match base.attempts {
+            0 => Duration::ZERO,
+            more => self.pause(more - 1),
+        };
+        self.save_attempt(base, now + pause, then)
+    }
+
+    pub(super) fn save_attempt(self, mut base: Base, not_before: Timestamp, then: Then) -> Step {
+        let attempts = base.attempts.saturating_add(1);
+        let state = match base.lost.take() {
+            None => State::Unconfirmed {
+                attempts,
+                not_before,
+            },
+            Some((tokens, lost_at)) => State::Lost {
+                tokens,
+                lost_at,
+                attempts,
+                not_before,
+            },
+        };
+        self.save(base.version, base.with(state), then)
+    }
+
+    pub(super) fn pause(&self, attempts: u32) -> Duration {
+        self.policy
+            .unconfirmed_pause
+            .saturating_mul(1 << attempts.min(16))
+    }
+
+    pub(super) fn save(
+        self,
+        expected: Option<Version>,
+        session: VisitorSession,
+        then: Then,
+    ) -> Step {
+        self.ask(Stage::Saving { session, then }, Command::Save { expected })
+    }
+
+    pub(super) fn saved(
+        self,
+        session: VisitorSession,
+        then: Then,
+        version: Version,
+        now: Timestamp,
+    ) -> Step {
+        match (then, session.state) {
+            // Writing may have taken longer than the token lives.
+            (Then::Use | Then::UseOnceStored, State::Active(tokens)) => {
+                match self.still_usable(&tokens, now) {
+                    true => self.done(Ok(tokens)),
+                    false => self.give_up(Unavailable::TimedOut),
+                }
+            }
+            (Then::BackOff(retry_after), State::Active(tokens))
+                if self.still_usable(&tokens, now) =>
+            {
+                let mut done = self.finish(Ok(tokens));
+                done.back_off = Some(retry_after);
+                Step::Done(done)
+            }
+            (Then::BackOff(retry_after), _) => self.back_off(retry_after),
+            (_, state) => {
+                let session = VisitorSession { state, ..session };
+                let version = Some(version);
+                let is_stored = true;
+                self.decide(
+                    Some(Loaded {
+                        session,
+                        version,
+                        is_stored,
+                    }),
+                    now,
+                )
+            }
+        }
+    }
+
+    pub(super) fn save_conflict(mut self, ours: VisitorSession, then: Then) -> Step {
+        self.conflicts += 1;
+        if self.conflicts > MAX_CONFLICTS {
+            return self.keep(ours, Err(Unavailable::Store));
+        }
+        let stage = Stage::Comparing {
+            ours,
+            then,
+            first: false,
+        };
+        self.ask(stage, Command::Reload)
+    }
+
+    pub(super) fn save_failed(self, session: VisitorSession, then: Then, now: Timestamp) -> Step {
+        let result = match (then, session.tokens()) {
+            (Then::Use, Some(tokens)) if self.still_usable(tokens, now) => Ok(tokens.clone()),
+            _ => Err(Unavailable::Store),
+        };
+        self.keep(session, result)
+    }
+
+    /// Somebody else wrote. The newer of the two sessions stays; an erased visitor stays erased.
+    pub(super) fn compare(
+        mut self,
+        ours: VisitorSession,
+        then: Then,
+        first: bool,
+        record: Option<Loaded>,
+        now: Timestamp,
+    ) -> Step {
+        match record {
+            Some(theirs) if ours.age() > theirs.session.age() => {
+                self.save(theirs.version, ours, then)
+            }
+            // A session that was never stored, because the store failed: nothing was erased.
+            None if first => self.save(None, ours, then),
+            None => self.give_up(Unavailable::Erased),
+            theirs => {
+                if matches!(ours.state, State::Granted { .. }) {
+                    self.notes.push(Note::ProfileWasted);
+                }
+                self.decide(theirs, now)
+            }
+        }
+    }
+}
