@@ -109,6 +109,11 @@ impl HeaderRules {
         }
     }
 
+    /// Whether the upstream gets another `Host` than the client asked for.
+    pub(super) fn sets_host(&self) -> bool {
+        self.host.is_some()
+    }
+
     /// Strips what the client may not send, and injects what the route adds.
     pub(super) fn apply_to_request(
         &self,

@@ -171,6 +171,8 @@ impl ProxyHttp for Proxy {
         let listener = ctx.snapshot.listeners.get(self.0.listener);
         let trusted =
             listener.is_some_and(|listener| forwarded::is_trusted(peer, &listener.trusted_proxies));
+        // Where `Host` passes unchanged, saying it twice says nothing.
+        let host = host.filter(|_| rules.headers.sets_host());
         forwarded::apply(request, peer, trusted, host.as_ref());
         trace::apply(request);
         rules

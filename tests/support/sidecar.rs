@@ -144,6 +144,11 @@ impl SidecarBuilder {
             routes,
             ..
         } = self;
+        // A busy machine must not make a visitor anonymous.
+        let patience = match session.contains("max_wait") {
+            true => "",
+            false => "max_wait = \"15s\"",
+        };
         let mut text = format!(
             r#"
             [[listeners]]
@@ -171,6 +176,7 @@ impl SidecarBuilder {
             timeout = "20s"
             [session]
             {session}
+            {patience}
             {extra}
             {routes}
             "#
