@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rand::seq::SliceRandom;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
@@ -73,6 +74,8 @@ const WAITING_PER_FLOW: usize = 256;
 const MAX_TRIES: usize = 3;
 /// How long unsaved sessions wait before they are tried again.
 const SAVE_AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// So many failures in a row mean that the store is still down.
+const SAVE_FAILURES: usize = 4;
 /// How often expired records are swept, and how many at once.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 const SWEEP_LIMIT: usize = 1000;
@@ -381,10 +384,16 @@ impl Inner {
         self.rejections.get(key).map(|(rejected, _)| rejected)
     }
 
-    /// Tries to write every unsaved session; stops at the first failure. Says whether none is left.
+    /// Tries to write every unsaved session, in any order, so that none stands in another's way; stops when several in a row
+    /// fail. Says whether none is left.
     async fn save_all_unsaved(self: &Arc<Self>) -> bool {
-        let keys: Vec<_> = self.performer.unsaved.keys();
+        let mut keys = self.performer.unsaved.keys();
+        keys.shuffle(&mut rand::rng());
+        let mut failures = 0;
         for key in keys {
+            if failures == SAVE_FAILURES {
+                break;
+            }
             let flight = match self.flights.board(&key, usize::MAX, || None::<()>) {
                 Ok(Boarding::Joined(flight)) => flight,
                 Ok(Boarding::Led(lead, flight)) => {
@@ -410,8 +419,9 @@ impl Inner {
                 Err(_) => return false,
             };
             let _ = flight.landing().await;
-            if self.performer.unsaved.contains(&key) {
-                return false;
+            match self.performer.unsaved.contains(&key) {
+                true => failures += 1,
+                false => failures = 0,
             }
         }
         self.performer.unsaved.is_empty()
