@@ -192,6 +192,19 @@ pub(super) fn host(request: &RequestHeader) -> Option<HeaderValue> {
     }
 }
 
+/// Lets go of the spelling of header names, which pingora keeps beside the headers: names are case-insensitive (RFC 9110 §5.1)
+/// and leave in lower case, as they do from Envoy and over HTTP/2. Every later edit and the copy for the upstream are a
+/// good deal cheaper without. A target that the URI does not reproduce byte for byte stays with its header as it is.
+pub(super) fn forget_spelling(request: &mut RequestHeader) {
+    let target = request.uri.path_and_query().map(|target| target.as_str());
+    if !request.has_case() || target.map(str::as_bytes) != Some(request.raw_path()) {
+        return;
+    }
+    let (nothing, ()) = http::Request::new(()).into_parts();
+    let spelled = std::mem::replace(request, RequestHeader::from(nothing));
+    *request = RequestHeader::from(http::request::Parts::from(spelled));
+}
+
 /// Removes every header whose name `matches`.
 pub(super) fn remove_all(request: &mut RequestHeader, matches: impl Fn(&str) -> bool) {
     // Nearly always there is none, and then this allocates nothing.
@@ -422,6 +435,23 @@ mod tests {
         let rules = HeaderRules::new(&route(UpstreamRef::App(0), Credentials::Visitor), &names());
         rules.apply_to_answer(&mut answer);
         assert_eq!(answer.headers["set-cookie"], "cart=7");
+    }
+
+    #[test]
+    fn forgetting_the_spelling_loses_nothing_else() {
+        let mut request = hostile();
+        let (before, target) = (listed(&request), request.raw_path().to_owned());
+        forget_spelling(&mut request);
+        assert!(!request.has_case());
+        assert_eq!(
+            (listed(&request), request.raw_path()),
+            (before, &target[..])
+        );
+        // A target that is not what the URI says of it is left alone.
+        let mut odd = RequestHeader::build("GET", b"/caf\xe9", None).unwrap();
+        forget_spelling(&mut odd);
+        assert!(odd.has_case());
+        assert_eq!(odd.raw_path(), b"/caf\xe9");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 
 use super::context::{Exchange, Replay};
-use super::headers::{SIDECAR, host, protect_personal_answer, set_visitor_cookie};
+use super::headers::{SIDECAR, forget_spelling, host, protect_personal_answer, set_visitor_cookie};
 use super::replay::{Verdict, verdict};
 use super::rescue::Rescue;
 use super::snapshot::Snapshot;
@@ -81,6 +81,7 @@ impl ProxyHttp for Proxy {
         ctx: &mut Exchange,
     ) -> Result<bool> {
         exchange.set_read_timeout(Some(ctx.snapshot.client_timeout));
+        forget_spelling(exchange.req_header_mut());
         let request = exchange.req_header();
         ctx.route = ctx.snapshot.routes.find(request.raw_path());
         match ctx.route() {

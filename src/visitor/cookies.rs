@@ -55,8 +55,8 @@ impl<'a> Cookies<'a> {
     /// A `Cookie` header with only those cookies whose names `keep` wants; `None` where none is left. The second value says
     /// whether any was dropped at all.
     pub fn retain(&self, keep: impl Fn(&[u8]) -> bool) -> (Option<HeaderValue>, bool) {
-        let lengths = self.0.get_all(COOKIE).iter().map(|value| value.len() + 2);
-        let mut kept = Vec::with_capacity(lengths.sum());
+        let length = |value: &HeaderValue| value.len() + 2;
+        let mut kept = Vec::with_capacity(self.0.get_all(COOKIE).iter().map(length).sum());
         let mut dropped = false;
         for pair in self.pairs() {
             if keep(name_of(pair)) {
