@@ -106,7 +106,8 @@ async fn invariant_13_a_gibibyte_streams_up_and_down_in_bounded_memory() {
         upload(&process, &blobs, path, size).await;
         let up = begun.elapsed();
         download(&process, &blobs, path, size).await;
-        let growth = process.peak_memory() - before;
+        // The kernel sums it up from counters of each processor: it may show a little less than before.
+        let growth = process.peak_memory().saturating_sub(before);
         println!(
             "{path}: {} MiB up in {up:.1?}, down in {:.1?}, {} KiB more memory",
             size >> 20,
@@ -142,7 +143,8 @@ async fn invariant_13_who_does_not_read_stops_the_sender_and_costs_no_memory() {
     let request = get(&format!("/blob?size={SIZE}")).body(empty()).unwrap();
     let answer = send(&mut client, request).await;
     let sent = stalled(|| blobs.sent.load(Ordering::Relaxed)).await;
-    let growth = process.peak_memory() - before;
+    // The kernel sums it up from counters of each processor: it may show a little less than before.
+    let growth = process.peak_memory().saturating_sub(before);
     println!("{sent} bytes sent to nobody, {growth} bytes more memory");
     assert!(sent < BOUND && growth < BOUND, "{sent} sent, {growth} more");
 
@@ -153,7 +155,7 @@ async fn invariant_13_who_does_not_read_stops_the_sender_and_costs_no_memory() {
         pattern.check(frame.unwrap().data_ref().unwrap());
     }
     assert_eq!(pattern.position(), SIZE);
-    assert!(process.peak_memory() - before < BOUND);
+    assert!(process.peak_memory().saturating_sub(before) < BOUND);
 }
 
 #[tokio::test(flavor = "multi_thread")]
