@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, frame::coding::CloseC
 
 use crate::support::{
     App, Blobs, Dressipi, EchoSocket, Raw, RawUpstream, Sidecar, empty, fed, http1, http2, json,
-    open_websocket, profile, send, visitor_cookie,
+    open_websocket, profile, seen, send, visitor_cookie,
 };
 
 const TOP: &str = "/api/items/top?client_id=demo";
@@ -303,15 +303,6 @@ async fn echo(answer: http::Response<Incoming>) -> Value {
     assert_eq!(answer.status(), 200);
     let body = answer.into_body().collect().await.unwrap().to_bytes();
     serde_json::from_slice(&body).unwrap()
-}
-
-/// The values of a header that an upstream saw.
-fn seen<'a>(echo: &'a Value, name: &str) -> Vec<&'a str> {
-    let headers = echo["headers"].as_array().unwrap().iter();
-    headers
-        .filter(|header| header[0] == name)
-        .map(|header| header[1].as_str().unwrap())
-        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,17 +1,8 @@
 //! Who is a visitor, and what may pass: invariants 7, 8, 9, 13 and 16 over real sockets.
 
-use crate::support::{App, Dressipi, Sidecar, json, profile, visitor_cookie};
+use crate::support::{App, Dressipi, Sidecar, json, profile, seen, visitor_cookie};
 
 const TOP: &str = "/api/items/top?client_id=demo";
-
-/// The values of a header that an upstream saw.
-fn seen<'a>(echo: &'a serde_json::Value, name: &str) -> Vec<&'a str> {
-    let headers = echo["headers"].as_array().unwrap().iter();
-    headers
-        .filter(|header| header[0] == name)
-        .map(|header| header[1].as_str().unwrap())
-        .collect()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_browser_is_known_by_the_cookie_that_it_was_given() {

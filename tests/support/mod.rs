@@ -108,3 +108,12 @@ pub fn visitor_cookie(answer: &reqwest::Response) -> Option<String> {
     let cookie = cookies.find(|cookie| cookie.starts_with("visitor="))?;
     Some(cookie.split(';').next().unwrap().to_owned())
 }
+
+/// The values of a header that an upstream saw.
+pub fn seen<'a>(echo: &'a serde_json::Value, name: &str) -> Vec<&'a str> {
+    let headers = echo["headers"].as_array().unwrap().iter();
+    headers
+        .filter(|header| header[0] == name)
+        .map(|header| header[1].as_str().unwrap())
+        .collect()
+}
