@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderValue};
 use zeroize::Zeroizing;
 
 use super::settings::Settings;
@@ -152,7 +152,7 @@ impl AuthorizationServer for Client {
 async fn send(request: reqwest::RequestBuilder) -> Result<Answer, Disturbance> {
     let mut response = request.send().await.map_err(|error| disturbance(&error))?;
     let status = response.status().as_u16();
-    let retry_after = retry_after(response.headers(), RETRY_AFTER);
+    let retry_after = retry_after(response.headers());
     let mut body = Zeroizing::new(Vec::with_capacity(4096));
     while let Some(chunk) = response
         .chunk()
@@ -189,9 +189,9 @@ fn disturbance(error: &reqwest::Error) -> Disturbance {
 }
 
 /// `Retry-After` in seconds (RFC 9110 §10.2.3); its date form is not used by such APIs and is passed over.
-fn retry_after(headers: &HeaderMap, name: HeaderName) -> Option<Duration> {
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     headers
-        .get(name)?
+        .get(RETRY_AFTER)?
         .to_str()
         .ok()?
         .trim()

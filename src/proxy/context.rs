@@ -21,8 +21,8 @@ pub struct Exchange {
     pub(super) begun: Instant,
     /// When it began, on the clock that tokens go by.
     pub(super) now: Timestamp,
-    /// Whether a connection had to be made, which may have taken longer than the token had left.
-    pub(super) connected_anew: bool,
+    /// Whether a connection had to be made or another attempt went before, which may have taken longer than the token had left.
+    pub(super) time_passed: bool,
     /// The index of its route.
     pub(super) route: Option<usize>,
     pub(super) visitor: VisitorState,
@@ -80,7 +80,7 @@ impl Exchange {
             snapshot,
             begun: Instant::now(),
             now,
-            connected_anew: false,
+            time_passed: false,
             route: None,
             visitor: VisitorState::NotAsked,
             set_cookie: None,

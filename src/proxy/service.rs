@@ -116,6 +116,7 @@ impl ProxyHttp for Proxy {
         let Some((route, rules)) = ctx.route() else {
             return ctx.answer_here(Rescue::NO_ROUTE);
         };
+        let again = ctx.turn.is_some();
         let turn = ctx.turn.unwrap_or_else(|| rules.pool.turn());
         let upgrade = exchange.is_upgrade_req() && route.upstream != UpstreamRef::Dressipi;
         let peer = match upgrade {
@@ -123,6 +124,7 @@ impl ProxyHttp for Proxy {
             true => rules.pool.upgrade_peer(turn + ctx.attempts),
         };
         ctx.turn = Some(turn);
+        ctx.time_passed = again;
         match peer {
             Some(peer) => Ok(peer),
             None => ctx.answer_here(Rescue::UNRESOLVED),
@@ -138,7 +140,7 @@ impl ProxyHttp for Proxy {
         _: Option<&Digest>,
         ctx: &mut Exchange,
     ) -> Result<()> {
-        ctx.connected_anew = !reused;
+        ctx.time_passed |= !reused;
         Ok(())
     }
 
@@ -148,7 +150,7 @@ impl ProxyHttp for Proxy {
         request: &mut RequestHeader,
         ctx: &mut Exchange,
     ) -> Result<()> {
-        if ctx.connected_anew
+        if ctx.time_passed
             && let Some(authorized) = ctx.visitor.authorized()
             && !authorized.is_usable(self.0.clock.now())
         {

@@ -73,7 +73,7 @@ pub fn is_bot(headers: &HeaderMap, extra: &[String]) -> bool {
 }
 
 /// Whether the request fetches ahead of a visit (`Sec-Purpose`, and the older `Purpose` and `X-Moz`).
-pub fn is_probe_or_prefetch(headers: &HeaderMap) -> bool {
+pub(super) fn is_probe_or_prefetch(headers: &HeaderMap) -> bool {
     ["sec-purpose", "purpose", "x-purpose", "x-moz"]
         .iter()
         .any(|name| {

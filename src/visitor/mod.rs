@@ -11,7 +11,7 @@ mod id;
 mod rules;
 mod source;
 
-pub use bots::{is_bot, is_probe_or_prefetch};
+pub use bots::is_bot;
 pub use consent::{Consent, consent};
 pub use cookie::{CookieJar, Minted};
 pub use cookies::{Cookies, Lookup};
