@@ -10,8 +10,8 @@ use dressipi_sidecar::clock::{Clock, ManualClock, Timestamp};
 use dressipi_sidecar::config::{self, Format};
 use dressipi_sidecar::dressipi::Client;
 use dressipi_sidecar::session::{
-    Census, Entry, Keyring, Manager, MemoryStore, Parts, PutError, Settings, Store, StoreError,
-    Stored, Unavailable, Unobserved, Vault, Version, generate_key_line,
+    Census, Cursor, Entry, Keyring, Manager, MemoryStore, Page, Parts, PutError, Settings, Store,
+    StoreError, Stored, Unavailable, Unobserved, Vault, Version, generate_key_line,
 };
 use dressipi_sidecar::simulator::{Endpoint, Fault, FaultKind, SimulatorConfig};
 use dressipi_sidecar::visitor::{IdentityKey, Namespace, VisitorKey};
@@ -74,6 +74,16 @@ impl Store for Flaky {
 
     async fn census(&self) -> Result<Census, StoreError> {
         self.inner.census().await
+    }
+
+    async fn scan(
+        &self,
+        cursor: Option<Cursor>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Page, StoreError> {
+        Self::check(&self.reads_fail, "scan")?;
+        self.inner.scan(cursor, limit, now).await
     }
 
     async fn sweep(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {

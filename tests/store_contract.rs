@@ -17,7 +17,7 @@ use dressipi_sidecar::clock::Timestamp;
 use dressipi_sidecar::session::MemoryStore;
 use dressipi_sidecar::session::RedbStore;
 use dressipi_sidecar::session::{
-    Census, Entry, PutError, StateTag, Store, StoreError, Stored, Version,
+    Census, Entry, Found, PutError, StateTag, Store, StoreError, Stored, Version,
 };
 use dressipi_sidecar::visitor::VisitorKey;
 
@@ -86,6 +86,7 @@ macro_rules! store_contract {
                 of_64_writers_of_one_version_exactly_one_wins,
                 concurrent_writes_to_different_keys_all_land,
                 values_of_any_size_up_to_64_kib_come_back_whole,
+                a_scan_finds_every_record_once_while_nothing_changes,
                 an_open_store_checks_well,
                 a_closed_store_says_that_it_is_closed,
                 who_meets_a_closing_store_gets_an_answer,

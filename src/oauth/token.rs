@@ -119,6 +119,20 @@ impl AccessToken {
     }
 }
 
+// === impl TokenFingerprint ===
+
+impl TokenFingerprint {
+    /// A fingerprint that another replica has told.
+    pub const fn from_bytes(bytes: [u8; 8]) -> Self {
+        Self(bytes)
+    }
+
+    /// As it is told to other replicas.
+    pub const fn as_bytes(&self) -> &[u8; 8] {
+        &self.0
+    }
+}
+
 // === impl RefreshToken ===
 
 impl RefreshToken {

@@ -10,7 +10,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::cas::{Seen, admit, has_expired};
-use super::store::{Census, Entry, PutError, StateTag, Store, StoreError, Stored, Version};
+use super::store::{
+    Census, Cursor, Entry, Found, Page, PutError, StateTag, Store, StoreError, Stored, Version,
+};
 use crate::clock::Timestamp;
 use crate::visitor::VisitorKey;
 
@@ -106,6 +108,16 @@ impl Store for MemoryStore {
         self.with(|records| records.census)
     }
 
+    async fn scan(
+        &self,
+        cursor: Option<Cursor>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Page, StoreError> {
+        let after = cursor.map(|cursor| cursor.after()).transpose()?;
+        self.with(|records| records.page(after, limit.max(1), now))
+    }
+
     async fn sweep(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
         self.with(|records| (0..limit).take_while(|_| records.forget_first(now)).count())
     }
@@ -147,6 +159,33 @@ impl Records {
             *count -= 1;
         }
         true
+    }
+
+    /// The next records in the order of their keys. Sorts what is left of them: this is for small stores.
+    fn page(&self, after: Option<VisitorKey>, limit: usize, now: Timestamp) -> Page {
+        let mut keys: Vec<_> = self
+            .by_key
+            .keys()
+            .filter(|key| after.is_none_or(|after| after < **key))
+            .collect();
+        keys.sort_unstable();
+        let next = keys.get(limit - 1).filter(|_| keys.len() > limit);
+        let found = keys.iter().take(limit).filter_map(|key| {
+            let record = self.by_key.get(key)?;
+            (!has_expired(record.expires_at, now)).then(|| Found {
+                key: **key,
+                version: record.version,
+                entry: Entry {
+                    sealed: record.sealed.clone(),
+                    state: record.state,
+                    expires_at: record.expires_at,
+                },
+            })
+        });
+        Page {
+            found: found.collect(),
+            next: next.map(|key| Cursor::behind(key)),
+        }
     }
 
     /// Forgets expired records until one more visitor fits below `limit`; says whether one does.

@@ -39,5 +39,8 @@ pub use policy::{OnLost, Policy, Settings, StoreSettings};
 pub use record::{State, VisitorSession};
 pub use redb_file::OpenStoreError;
 pub use redb_store::RedbStore;
-pub use store::{Census, Entry, PutError, StateTag, Store, StoreError, Stored, Version};
+pub use store::{
+    Acquired, Census, Cursor, Entry, Found, LeaseOwner, News, Page, PutError, SharedStore,
+    StateTag, Store, StoreError, Stored, Version,
+};
 pub use vault::{SaveError, Vault, VaultError};

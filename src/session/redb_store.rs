@@ -18,7 +18,7 @@ use super::redb_file::OpenStoreError;
 use super::redb_shared::Shared;
 use super::redb_tables;
 use super::redb_writer::{Job, QUEUE, Reply, Writer};
-use super::store::{Census, Entry, PutError, Store, StoreError, Stored, Version};
+use super::store::{Census, Cursor, Entry, Page, PutError, Store, StoreError, Stored, Version};
 use crate::clock::Timestamp;
 use crate::visitor::VisitorKey;
 
@@ -150,6 +150,17 @@ impl Store for RedbStore {
 
     async fn census(&self) -> Result<Census, StoreError> {
         self.read("count", redb_tables::census).await
+    }
+
+    async fn scan(
+        &self,
+        cursor: Option<Cursor>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Page, StoreError> {
+        let after = cursor.map(|cursor| cursor.after()).transpose()?;
+        self.read("scan", move |txn| redb_tables::page(txn, after, limit, now))
+            .await
     }
 
     async fn sweep(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {

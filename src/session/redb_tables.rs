@@ -13,10 +13,12 @@
 //! Decides the format and reads it; [`super::redb_batch`] writes it. Works inside a transaction of the caller's; knows
 //! nothing of threads or files.
 
+use std::ops::Bound;
+
 use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, TableError, WriteTransaction};
 
 use super::cas::{Seen, has_expired};
-use super::store::{Census, StateTag, Stored, Version};
+use super::store::{Census, Cursor, Entry, Found, Page, StateTag, Stored, Version};
 use crate::clock::Timestamp;
 use crate::visitor::VisitorKey;
 
@@ -93,6 +95,47 @@ pub(super) fn load(
 /// How many records there are of each state.
 pub(super) fn census(txn: &ReadTransaction) -> Result<Census, redb::Error> {
     Ok(Ledger::read(&txn.open_table(META)?)?.census)
+}
+
+/// The next records in the order of their keys.
+pub(super) fn page(
+    txn: &ReadTransaction,
+    after: Option<VisitorKey>,
+    limit: usize,
+    now: Timestamp,
+) -> Result<Page, redb::Error> {
+    let records = txn.open_table(RECORDS)?;
+    let start = match &after {
+        Some(key) => Bound::Excluded(key.as_bytes()),
+        None => Bound::Unbounded,
+    };
+    let mut page = Page::default();
+    let range = records.range::<&[u8; KEY_LEN]>((start, Bound::Unbounded))?;
+    let mut last = None;
+    for (number, entry) in range.enumerate() {
+        if number >= limit.max(1) {
+            page.next = last.as_ref().map(Cursor::behind);
+            break;
+        }
+        let (key, value) = entry?;
+        let key = VisitorKey::from_bytes(*key.value());
+        last = Some(key);
+        let (header, sealed) = Header::decode(value.value())?;
+        if has_expired(header.expires_at, now) {
+            continue;
+        }
+        page.found.push(Found {
+            key,
+            version: header.version,
+            entry: Entry {
+                sealed: bytes::Bytes::copy_from_slice(sealed),
+                // What this version does not count, it counts nowhere else either.
+                state: StateTag::from_byte(header.state).unwrap_or(StateTag::Internal),
+                expires_at: header.expires_at,
+            },
+        });
+    }
+    Ok(page)
 }
 
 /// The keys of at most `limit` expired records. Looks at those and at what expires within the hour, at nothing else.

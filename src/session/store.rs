@@ -3,12 +3,17 @@
 //! A store sees only keyed hashes and sealed bytes. `tests/store_contract.rs` holds every rule written here against every
 //! store. An error is never "not found": whoever cannot tell must say [`StoreError`].
 
+use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use rand::TryRng;
+use rand::rngs::SysRng;
+use tokio::sync::broadcast;
 
 use crate::clock::Timestamp;
+use crate::oauth::TokenFingerprint;
 use crate::visitor::VisitorKey;
 
 /// The version of a stored record. Grows with each write of a key, and no version is ever used twice for one key, not
@@ -26,7 +31,7 @@ pub struct Stored {
 }
 
 /// What to write.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// The sealed record.
     pub sealed: Bytes,
@@ -133,11 +138,117 @@ pub trait Store: Send + Sync + 'static {
     /// Counts by state, without reading every record; expired records count until they are swept.
     async fn census(&self) -> Result<Census, StoreError>;
 
+    /// A part of the store's records, the expired ones left out: at most about `limit`, from `cursor` on. Records that are there
+    /// all the while come at least once; those written or removed meanwhile may.
+    async fn scan(
+        &self,
+        cursor: Option<Cursor>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Page, StoreError>;
+
     /// Forgets at most `limit` records that expired before `now`; returns how many it forgot.
     async fn sweep(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError>;
 
     /// Finishes what was begun and lets go of files and connections. Calls after it fail with [`StoreError::Closed`].
     async fn close(&self);
+
+    /// What this store can do for several replicas on it; `None`: it is this process's alone.
+    fn shared(&self) -> Option<&dyn SharedStore> {
+        None
+    }
+}
+
+/// What replicas on one store need beside its records: leases, news of each other, and one clock.
+///
+/// A lease keeps work from being done twice; it protects no data. That is the version's part: an owner who slept through the
+/// end of its lease still meets a [`PutError::Conflict`].
+#[async_trait]
+pub trait SharedStore: Send + Sync {
+    /// Takes the lease of `key` for `owner` for `term`, unless another owner's has not ended; reads the record in the same
+    /// round trip. Whoever holds it already takes it anew.
+    async fn acquire(
+        &self,
+        key: &VisitorKey,
+        owner: &LeaseOwner,
+        term: Duration,
+        now: Timestamp,
+    ) -> Result<Acquired, StoreError>;
+
+    /// Prolongs the lease to `term` from now; `false`: `owner` does not hold it any more.
+    async fn renew(
+        &self,
+        key: &VisitorKey,
+        owner: &LeaseOwner,
+        term: Duration,
+    ) -> Result<bool, StoreError>;
+
+    /// Ends the lease if `owner` holds it, and tells the other replicas.
+    async fn release(&self, key: &VisitorKey, owner: &LeaseOwner) -> Result<(), StoreError>;
+
+    /// Tells the other replicas that a resource endpoint rejected this token of the visitor.
+    async fn announce_rejection(
+        &self,
+        key: &VisitorKey,
+        token: TokenFingerprint,
+    ) -> Result<(), StoreError>;
+
+    /// What the other replicas tell from here on. A receiver that falls behind sees the lag as an error, which means the
+    /// same as [`News::Gap`]. Puts and removals tell it by themselves.
+    fn news(&self) -> broadcast::Receiver<News>;
+
+    /// The store's own time, which all replicas go by.
+    async fn time(&self) -> Result<Timestamp, StoreError>;
+}
+
+/// Who holds a lease: 128 random bits, made anew for each flow.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LeaseOwner([u8; 16]);
+
+/// What came of asking for a lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Acquired {
+    /// It is ours; and this is the record now.
+    Ours(Option<Stored>),
+    /// Another owner has it, for so long if they do not prolong it.
+    Theirs(Duration),
+}
+
+/// What another replica has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// The visitor's record was written or removed.
+    Changed(VisitorKey),
+    /// The visitor's lease has ended.
+    Released(VisitorKey),
+    /// A resource endpoint rejected this token of the visitor.
+    Rejected(VisitorKey, TokenFingerprint),
+    /// Some news may have been missed.
+    Gap,
+}
+
+/// Where [`Store::scan`] goes on: opaque, and good for the store that made it only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cursor(pub Bytes);
+
+/// One record, as [`Store::scan`] finds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Whose it is; the internal ones come too.
+    pub key: VisitorKey,
+    /// Its version.
+    pub version: Version,
+    /// What was put.
+    pub entry: Entry,
+}
+
+/// A part of a store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The records, in no order.
+    pub found: Vec<Found>,
+    /// Where the next part begins; `None` at the end.
+    pub next: Option<Cursor>,
 }
 
 // === impl StateTag ===
@@ -173,5 +284,47 @@ impl Census {
     /// All visitors.
     pub fn total(&self) -> u64 {
         self.unconfirmed + self.granted + self.active + self.lost
+    }
+}
+
+// === impl LeaseOwner ===
+
+impl LeaseOwner {
+    /// A new one; `None` if the system's generator fails.
+    pub fn random() -> Option<Self> {
+        let mut bytes = [0; 16];
+        SysRng.try_fill_bytes(&mut bytes).ok()?;
+        Some(Self(bytes))
+    }
+
+    /// As a store keeps it.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for LeaseOwner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LeaseOwner(..)")
+    }
+}
+
+// === impl Cursor ===
+
+impl Cursor {
+    /// For stores that scan in the order of keys: behind `key`.
+    pub(super) fn behind(key: &VisitorKey) -> Self {
+        Self(Bytes::copy_from_slice(key.as_bytes()))
+    }
+
+    /// What [`Cursor::behind`] was made of.
+    pub(super) fn after(&self) -> Result<VisitorKey, StoreError> {
+        let bytes = self.0.as_ref().try_into();
+        bytes
+            .map(VisitorKey::from_bytes)
+            .map_err(|_| StoreError::Unavailable {
+                operation: "scan",
+                source: "the cursor is not one of this store's".into(),
+            })
     }
 }

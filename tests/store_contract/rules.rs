@@ -310,6 +310,10 @@ pub(super) async fn a_closed_store_says_that_it_is_closed(store: Arc<dyn Store>)
     ));
     assert!(matches!(store.check().await, Err(StoreError::Closed)));
     assert!(matches!(store.census().await, Err(StoreError::Closed)));
+    assert!(matches!(
+        store.scan(None, 1, NOW).await,
+        Err(StoreError::Closed)
+    ));
     assert!(matches!(store.sweep(NOW, 1).await, Err(StoreError::Closed)));
 }
 
@@ -334,4 +338,42 @@ fn numbered(id: u64) -> VisitorKey {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&id.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes());
     VisitorKey::from_bytes(bytes)
+}
+
+pub(super) async fn a_scan_finds_every_record_once_while_nothing_changes(store: Arc<dyn Store>) {
+    let mut expected = Vec::new();
+    for id in 0..100 {
+        let state = StateTag::from_byte(id % 5).unwrap();
+        let entry = Entry {
+            state,
+            expires_at: NOW + HOUR * u32::from(id),
+            ..entry(vec![id; 10])
+        };
+        let version = store.put(&key(id), None, entry.clone(), NOW).await.unwrap();
+        // The first ten expire.
+        if id >= 10 {
+            let key = key(id);
+            expected.push(Found {
+                key,
+                version,
+                entry,
+            });
+        }
+    }
+    let now = NOW + HOUR * 9 + Duration::from_millis(1);
+    for limit in [1, 7, 1000] {
+        let mut found = Vec::new();
+        let mut cursor = None;
+        loop {
+            let page = store.scan(cursor, limit, now).await.unwrap();
+            found.extend(page.found);
+            match page.next {
+                Some(next) => cursor = Some(next),
+                None => break,
+            }
+        }
+        found.sort_by_key(|found| found.key);
+        found.dedup();
+        assert_eq!(found, expected, "limit {limit}");
+    }
 }
