@@ -1,12 +1,13 @@
 //! The one place that reads the wall clock.
 //!
-//! Everything that decides by time takes a [`Timestamp`] as a value; only the edges ask a [`Clock`]. Wall time and not
-//! monotonic time, because expiries are stored and must mean the same after a restart.
+//! Everything that decides by time takes a [`Timestamp`] as a value; only the edges ask a [`Clock`]. Times count from the
+//! epoch, because expiries are stored and must mean the same after a restart; but they pass as monotonic time does, because
+//! wall clocks jump.
 
 use std::fmt;
 use std::ops::{Add, Sub};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Milliseconds since the Unix epoch.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -21,6 +22,15 @@ pub trait Clock: Send + Sync + 'static {
 /// The operating system's wall clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
+
+/// A clock that runs evenly: the operating system's monotonic clock, on a base that is set now and then. A wall clock that
+/// is put back would make ended tokens look alive; this one is not put back with it.
+#[derive(Debug)]
+pub struct SteadyClock {
+    origin: Instant,
+    /// The time at `origin`, in milliseconds since the Unix epoch.
+    base: AtomicU64,
+}
 
 /// A clock that moves only when told to.
 #[derive(Debug)]
@@ -89,6 +99,46 @@ impl Clock for SystemClock {
     }
 }
 
+// === impl SteadyClock ===
+
+impl SteadyClock {
+    /// A clock that shows `now`, now.
+    pub fn new(now: Timestamp) -> Self {
+        Self {
+            origin: Instant::now(),
+            base: AtomicU64::new(now.0),
+        }
+    }
+
+    /// Sets the clock, forward or back: for a source that all who share a store go by.
+    pub fn set(&self, now: Timestamp) {
+        self.base.store(self.base_for(now), Ordering::Relaxed);
+    }
+
+    /// Sets the clock if that puts it forward: a token then ends too early, which costs a refresh and nothing else.
+    pub fn advance_to(&self, now: Timestamp) {
+        self.base.fetch_max(self.base_for(now), Ordering::Relaxed);
+    }
+
+    fn base_for(&self, now: Timestamp) -> u64 {
+        now.0.saturating_sub(self.elapsed())
+    }
+
+    fn elapsed(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Clock for SteadyClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(
+            self.base
+                .load(Ordering::Relaxed)
+                .saturating_add(self.elapsed()),
+        )
+    }
+}
+
 // === impl ManualClock ===
 
 impl ManualClock {
@@ -118,5 +168,28 @@ impl Clock for ManualClock {
 impl<C: Clock> Clock for std::sync::Arc<C> {
     fn now(&self) -> Timestamp {
         (**self).now()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_steady_clock_goes_forward_with_the_wall_clock_and_not_back() {
+        let start = Timestamp::from_secs(1_800_000_000);
+        let clock = SteadyClock::new(start);
+        clock.advance_to(start - Duration::from_secs(300));
+        assert!(clock.now() >= start);
+        clock.advance_to(start + Duration::from_secs(300));
+        assert!(clock.now() >= start + Duration::from_secs(300));
+    }
+
+    #[test]
+    fn a_steady_clock_can_be_set_by_a_common_source() {
+        let start = Timestamp::from_secs(1_800_000_000);
+        let clock = SteadyClock::new(start);
+        clock.set(start - Duration::from_secs(300));
+        assert!(clock.now() < start - Duration::from_secs(200));
     }
 }

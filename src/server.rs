@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::os::fd::IntoRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::admin::{Admin, Health};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SteadyClock, SystemClock};
 use crate::config::Config;
 use crate::dressipi::{BuildError, Client};
 use crate::proxy::{Proxy, ProxyParts, Snapshot, SnapshotError, resolve_forever, resolve_once};
@@ -99,12 +99,15 @@ const BACKLOG: u32 = 65_535;
 const ATTEMPTS: usize = 5;
 /// How long the start waits for names to be resolved; after that they are resolved in the background.
 const RESOLVE_BOUND: Duration = Duration::from_secs(2);
+/// How often the clock is compared with the one that counts.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(2);
 /// How long unsaved sessions are tried again before the process ends.
 const CLOSE_BOUND: Duration = Duration::from_secs(5);
 
 /// Starts a sidecar on the present runtime.
 pub async fn start(config: &Config) -> Result<Running, StartError> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let steady = Arc::new(SteadyClock::new(SystemClock.now()));
+    let clock: Arc<dyn Clock> = steady.clone();
     // Fails only where one is installed already, and then that one will do.
     let _ = rustls::crypto::ring::default_provider().install_default();
 
@@ -112,8 +115,9 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
     let settings = config.store.clone();
     let opened = tokio::task::spawn_blocking(move || open_store(&settings)).await;
     let (store, keyring) = opened.map_err(|_| StartError::Interrupted)??;
+    set_clock(&steady, &*store).await;
     let cookie_keys = keyring.cookie_keys();
-    let vault = Vault::new(store, keyring, config.session.idle_timeout);
+    let vault = Vault::new(store.clone(), keyring, config.session.idle_timeout);
     let identity_key = Arc::new(vault.identity_key(clock.now()).await?);
 
     let metrics = Arc::new(Metrics::new());
@@ -193,7 +197,28 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
     running
         .background
         .spawn(async move { manager.maintain().await });
+    running.background.spawn(async move {
+        let mut ticks = tokio::time::interval(CLOCK_INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            set_clock(&steady, &*store).await;
+        }
+    });
     Ok(running)
+}
+
+/// Replicas on one store go by the store's time, so that their own clocks may differ; alone, a process goes by its own.
+async fn set_clock(clock: &SteadyClock, store: &dyn Store) {
+    let Some(shared) = store.shared() else {
+        return clock.advance_to(SystemClock.now());
+    };
+    let begun = Instant::now();
+    match shared.time().await {
+        Ok(time) => clock.set(time + begun.elapsed() / 2),
+        // The clock runs on by itself.
+        Err(error) => tracing::debug!(%error, "the store did not tell the time"),
+    }
 }
 
 fn open_store(settings: &StoreSettings) -> Result<(Arc<dyn Store>, Keyring), StartError> {

@@ -10,6 +10,7 @@ mod identity;
 mod layers;
 mod outages;
 mod profiles;
+mod replicas;
 mod state_machine;
 mod store_contract;
 mod store_redb;

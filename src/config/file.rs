@@ -136,6 +136,13 @@ pub(crate) struct Session {
     pub(crate) max_backoff: Option<Span>,
     /// How long a refresh that a 401 or 403 asked for keeps further ones of the visitor away. Default: `30s`.
     pub(crate) rejection_pause: Option<Span>,
+    /// How long a flow owns its visitor without saying so again. Default: `dressipi.timeout` and five seconds.
+    pub(crate) lease_term: Option<Span>,
+    /// How long a refresh token that Dressipi calls invalid is kept for a replica that may hold its successor, before a new
+    /// profile is made. Default: `2m`.
+    pub(crate) lost_grace: Option<Span>,
+    /// How long a cached token is used without asking the store. Default: `10s`.
+    pub(crate) cache_validity: Option<Span>,
 }
 
 /// The visitor cookie.

@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use http::HeaderValue;
 
@@ -29,10 +30,36 @@ pub(super) struct Usable {
     fingerprint: TokenFingerprint,
     schedule: Schedule,
     rejected: AtomicBool,
+    /// When the store said so, in milliseconds; 0 when it is known to say something else by now.
+    checked_at: AtomicU64,
 }
 
 /// The cache.
-pub(super) struct TokenCache(moka::sync::Cache<VisitorKey, Arc<Usable>>);
+pub(super) struct TokenCache {
+    tokens: moka::sync::Cache<VisitorKey, Arc<Usable>>,
+    /// How long what the store said is believed; `None`: for ever, since nobody else writes to it.
+    validity: Option<Duration>,
+    /// What was said before this is not believed any more, in milliseconds.
+    believed_from: AtomicU64,
+}
+
+/// A token that may be sent, as far as this process knows.
+pub(super) struct Cached {
+    pub(super) authorized: Authorized,
+    pub(super) freshness: Freshness,
+    pub(super) standing: Standing,
+}
+
+/// Whether the store has to be asked whether the token is still the visitor's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Not now.
+    Good,
+    /// Soon: better while nobody waits for it.
+    CheckSoon,
+    /// Yes; if it does not answer, the token will do.
+    Outdated,
+}
 
 // === impl Authorized ===
 
@@ -72,20 +99,61 @@ impl fmt::Debug for Authorized {
 // === impl TokenCache ===
 
 impl TokenCache {
-    pub(super) fn new(capacity: u64) -> Self {
-        Self(moka::sync::Cache::new(capacity))
+    pub(super) fn new(capacity: u64, validity: Option<Duration>) -> Self {
+        Self {
+            tokens: moka::sync::Cache::new(capacity),
+            validity,
+            believed_from: AtomicU64::new(0),
+        }
     }
 
-    /// The visitor's token with its freshness, unless it is expired or rejected.
-    pub(super) fn get(&self, key: &VisitorKey, now: Timestamp) -> Option<(Authorized, Freshness)> {
-        let usable = self.0.get(key)?;
+    /// The visitor's token, unless it is expired or rejected.
+    pub(super) fn get(&self, key: &VisitorKey, now: Timestamp) -> Option<Cached> {
+        let usable = self.tokens.get(key)?;
         if usable.rejected.load(Ordering::Relaxed) {
             return None;
         }
-        match usable.schedule.at(now) {
-            Freshness::Expired => None,
-            freshness => Some((Authorized(usable), freshness)),
+        let freshness = match usable.schedule.at(now) {
+            Freshness::Expired => return None,
+            freshness => freshness,
+        };
+        let standing = match self.validity {
+            None => Standing::Good,
+            Some(validity) => self.standing(&usable, validity, now),
+        };
+        Some(Cached {
+            authorized: Authorized(usable),
+            freshness,
+            standing,
+        })
+    }
+
+    fn standing(&self, usable: &Usable, validity: Duration, now: Timestamp) -> Standing {
+        let checked_at = usable.checked_at.load(Ordering::Relaxed);
+        if checked_at < self.believed_from.load(Ordering::Relaxed).max(1) {
+            return Standing::Outdated;
         }
+        let age = now.since(Timestamp::from_millis(checked_at));
+        if age > validity {
+            Standing::Outdated
+        } else if age > validity / 4 * 3 {
+            Standing::CheckSoon
+        } else {
+            Standing::Good
+        }
+    }
+
+    /// Another replica has written the visitor's record.
+    pub(super) fn outdate(&self, key: &VisitorKey) {
+        if let Some(usable) = self.tokens.get(key) {
+            usable.checked_at.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Another replica may have written any record before `now`.
+    pub(super) fn outdate_all(&self, now: Timestamp) {
+        let from = now.as_millis().saturating_add(1);
+        self.believed_from.fetch_max(from, Ordering::Relaxed);
     }
 
     /// Puts `tokens` in and gives the right to use them; `None` if no header can carry the token.
@@ -95,6 +163,7 @@ impl TokenCache {
         tokens: &TokenSet,
         policy: &Policy,
         render: &RenderToken,
+        checked_at: Timestamp,
     ) -> Option<Authorized> {
         let header = render(tokens.access.secret())?;
         let subn = tokens.access.claims().subn;
@@ -105,9 +174,19 @@ impl TokenCache {
             fingerprint: tokens.access.fingerprint(),
             schedule: Schedule::new(tokens, policy),
             rejected: AtomicBool::new(false),
+            checked_at: AtomicU64::new(checked_at.as_millis()),
         });
-        self.0.insert(key, usable.clone());
+        self.tokens.insert(key, usable.clone());
         Some(Authorized(usable))
+    }
+
+    /// Marks the visitor's token as rejected if it is exactly that one.
+    pub(super) fn reject_if(&self, key: &VisitorKey, token: TokenFingerprint) {
+        if let Some(usable) = self.tokens.get(key)
+            && usable.fingerprint == token
+        {
+            usable.rejected.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Marks exactly this token as rejected; a newer one of the same visitor stays good.
@@ -117,12 +196,12 @@ impl TokenCache {
 
     /// Forgets the visitor.
     pub(super) fn remove(&self, key: &VisitorKey) {
-        self.0.invalidate(key);
+        self.tokens.invalidate(key);
     }
 
     pub(super) fn len(&self) -> u64 {
-        self.0.run_pending_tasks();
-        self.0.entry_count()
+        self.tokens.run_pending_tasks();
+        self.tokens.entry_count()
     }
 }
 
@@ -130,7 +209,6 @@ impl TokenCache {
 impl Authorized {
     /// A right for tests of header rules, which have no session manager.
     pub(crate) fn for_tests(token: &'static str, subn: Option<&'static str>) -> Self {
-        use std::time::Duration;
         let mut header = HeaderValue::from_static(token);
         header.set_sensitive(true);
         let never = Timestamp::default() + Duration::MAX;
@@ -140,10 +218,12 @@ impl Authorized {
             subn: subn.map(HeaderValue::from_static),
             fingerprint: crate::oauth::AccessToken::new(Secret::new(token)).fingerprint(),
             schedule: Schedule {
+                usable_from: Timestamp::default(),
                 refresh_from: never,
                 expired_from: never,
             },
             rejected: AtomicBool::new(false),
+            checked_at: AtomicU64::new(0),
         }))
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
@@ -17,7 +17,7 @@ pub(super) type Landing = Result<Authorized, Unavailable>;
 
 /// The flows that are under way.
 pub(super) struct Flights {
-    shards: [Mutex<HashMap<VisitorKey, watch::Receiver<Option<Landing>>>>; SHARDS],
+    shards: [Mutex<HashMap<VisitorKey, Flight>>; SHARDS],
     count: AtomicUsize,
     landed: Notify,
 }
@@ -31,13 +31,25 @@ pub(super) enum Boarding {
 }
 
 /// A flow to wait for.
-pub(super) struct Flight(watch::Receiver<Option<Landing>>);
+#[derive(Clone)]
+pub(super) struct Flight {
+    landing: watch::Receiver<Option<Landing>>,
+    urgent: Arc<watch::Sender<bool>>,
+    /// Whether another replica has written the visitor's record meanwhile.
+    overtaken: Arc<AtomicBool>,
+}
+
+/// Whether a visitor waits for a flow, or will at some time. Flows for which nobody waits give way to the others.
+#[derive(Clone)]
+pub(super) struct Urgency(watch::Receiver<bool>);
 
 /// The duty to run a flow. Dropped without [`Lead::land`] (a panic), it lands as an internal error: nobody waits for ever.
 pub(super) struct Lead {
     flights: Arc<Flights>,
     key: VisitorKey,
     sender: watch::Sender<Option<Landing>>,
+    urgency: Urgency,
+    overtaken: Arc<AtomicBool>,
 }
 
 const SHARDS: usize = 16;
@@ -63,7 +75,7 @@ impl Flights {
     ) -> Result<Boarding, Result<T, Unavailable>> {
         let mut shard = self.shard(key).lock();
         match shard.entry(*key) {
-            Entry::Occupied(flight) => Ok(Boarding::Joined(Flight(flight.get().clone()))),
+            Entry::Occupied(flight) => Ok(Boarding::Joined(flight.get().clone())),
             Entry::Vacant(slot) => {
                 if let Some(result) = settled() {
                     return Err(Ok(result));
@@ -72,21 +84,30 @@ impl Flights {
                     self.count.fetch_sub(1, Ordering::Relaxed);
                     return Err(Err(Unavailable::Busy));
                 }
-                let (sender, receiver) = watch::channel(None);
-                slot.insert(receiver.clone());
+                let (sender, landing) = watch::channel(None);
+                let (urgent, urgency) = watch::channel(false);
+                let overtaken = Arc::new(AtomicBool::new(false));
+                let flight = Flight {
+                    landing,
+                    urgent: Arc::new(urgent),
+                    overtaken: overtaken.clone(),
+                };
+                slot.insert(flight.clone());
                 let lead = Lead {
                     flights: self.clone(),
                     key: *key,
                     sender,
+                    urgency: Urgency(urgency),
+                    overtaken,
                 };
-                Ok(Boarding::Led(lead, Flight(receiver)))
+                Ok(Boarding::Led(lead, flight))
             }
         }
     }
 
     /// The visitor's flow, if one is under way.
     pub(super) fn current(&self, key: &VisitorKey) -> Option<Flight> {
-        self.shard(key).lock().get(key).cloned().map(Flight)
+        self.shard(key).lock().get(key).cloned()
     }
 
     /// How many flows are under way.
@@ -105,10 +126,7 @@ impl Flights {
         }
     }
 
-    fn shard(
-        &self,
-        key: &VisitorKey,
-    ) -> &Mutex<HashMap<VisitorKey, watch::Receiver<Option<Landing>>>> {
+    fn shard(&self, key: &VisitorKey) -> &Mutex<HashMap<VisitorKey, Flight>> {
         &self.shards[usize::from(key.as_bytes()[0]) % SHARDS]
     }
 }
@@ -118,9 +136,33 @@ impl Flights {
 impl Flight {
     /// Waits for the result. Dropping this cancels nothing but the waiting.
     pub(super) async fn landing(mut self) -> Landing {
-        match self.0.wait_for(Option::is_some).await {
+        match self.landing.wait_for(Option::is_some).await {
             Ok(landing) => landing.clone().unwrap_or(Err(Unavailable::Internal)),
             Err(_) => Err(Unavailable::Internal),
+        }
+    }
+}
+
+impl Flight {
+    /// A visitor waits for it.
+    pub(super) fn hurry(&self) {
+        self.urgent
+            .send_if_modified(|urgent| !std::mem::replace(urgent, true));
+    }
+
+    /// Another replica has written the visitor's record.
+    pub(super) fn overtake(&self) {
+        self.overtaken.store(true, Ordering::Relaxed);
+    }
+}
+
+// === impl Urgency ===
+
+impl Urgency {
+    /// Waits until somebody waits for the flow; perhaps for ever.
+    pub(super) async fn arises(&mut self) {
+        if self.0.wait_for(|urgent| *urgent).await.is_err() {
+            std::future::pending().await
         }
     }
 }
@@ -128,6 +170,16 @@ impl Flight {
 // === impl Lead ===
 
 impl Lead {
+    /// Whether another replica has written the visitor's record since the flow began.
+    pub(super) fn was_overtaken(&self) -> bool {
+        self.overtaken.load(Ordering::Relaxed)
+    }
+
+    /// Whether somebody waits for it.
+    pub(super) fn urgency(&self) -> Urgency {
+        self.urgency.clone()
+    }
+
     /// Ends the flow: from here on nobody joins it, and all who wait have its result.
     pub(super) fn land(self, landing: Landing) {
         self.sender.send_replace(Some(landing));

@@ -17,9 +17,11 @@ pub enum Freshness {
     Expired,
 }
 
-/// The two moments that decide, worked out once for a token.
+/// The moments that decide, worked out once for a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schedule {
+    /// Before this the token cannot have been ours yet: our clock went back, and says nothing about the token's end.
+    pub usable_from: Timestamp,
     /// From here on a refresh is due.
     pub refresh_from: Timestamp,
     /// From here on the token counts as expired.
@@ -30,21 +32,24 @@ pub struct Schedule {
 const LEAST_MARGIN: Duration = Duration::from_secs(1);
 
 impl Schedule {
-    /// The schedule of `tokens`: margin and window, each capped as a fraction of the token's lifetime.
+    /// The schedule of `tokens`: margin and window, each capped as a fraction of the token's lifetime. The window's second
+    /// half begins at a place of the token's own, so that tokens of one age are not all refreshed at once.
     pub fn new(tokens: &TokenSet, policy: &Policy) -> Self {
         let lifetime = tokens.lifetime();
         let margin = policy.expiry_margin.min(lifetime / 10).max(LEAST_MARGIN);
         let window = policy.refresh_ahead.min(lifetime / 5);
         let expired_from = tokens.expires_at - margin;
+        let place = f64::from(tokens.access.fingerprint().as_bytes()[0]) / 255.0;
         Self {
-            refresh_from: expired_from - window,
+            usable_from: tokens.obtained_at - margin,
+            refresh_from: expired_from - window.mul_f64(1.0 - place / 2.0),
             expired_from,
         }
     }
 
     /// What may be done at `now`.
     pub fn at(&self, now: Timestamp) -> Freshness {
-        if now >= self.expired_from {
+        if now >= self.expired_from || now < self.usable_from {
             Freshness::Expired
         } else if now >= self.refresh_from {
             Freshness::RefreshDue
@@ -78,7 +83,33 @@ mod tests {
     fn a_long_token_has_the_configured_margin_and_window() {
         let schedule = Schedule::new(&tokens(Duration::from_secs(3600)), &Policy::default());
         assert_eq!(schedule.expired_from, NOW + Duration::from_secs(3570));
-        assert_eq!(schedule.refresh_from, NOW + Duration::from_secs(3510));
+        let window = NOW + Duration::from_secs(3510)..=NOW + Duration::from_secs(3540);
+        assert!(window.contains(&schedule.refresh_from), "{schedule:?}");
+    }
+
+    #[test]
+    fn tokens_that_end_together_are_refreshed_one_after_another() {
+        let refreshes: std::collections::BTreeSet<_> = (0..1000)
+            .map(|number| {
+                let access = AccessToken::new(Secret::new(format!("token-{number}")));
+                let tokens = TokenSet {
+                    access,
+                    ..tokens(Duration::from_secs(3600))
+                };
+                Schedule::new(&tokens, &Policy::default()).refresh_from
+            })
+            .collect();
+        assert!(refreshes.len() > 200, "{}", refreshes.len());
+    }
+
+    #[test]
+    fn a_token_from_the_future_is_not_trusted_by_a_clock_that_went_back() {
+        let schedule = Schedule::new(&tokens(Duration::from_secs(3600)), &Policy::default());
+        assert_eq!(
+            schedule.at(NOW - Duration::from_secs(300)),
+            Freshness::Expired
+        );
+        assert_eq!(schedule.at(NOW - Duration::from_secs(5)), Freshness::Fresh);
     }
 
     #[test]
@@ -86,7 +117,7 @@ mod tests {
         let schedule = Schedule::new(&tokens(Duration::from_secs(2)), &Policy::default());
         assert_eq!(schedule.at(NOW), Freshness::Fresh);
         assert_eq!(
-            schedule.at(NOW + Duration::from_millis(700)),
+            schedule.at(NOW + Duration::from_millis(801)),
             Freshness::RefreshDue
         );
         assert_eq!(

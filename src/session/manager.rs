@@ -9,19 +9,20 @@ use std::time::{Duration, Instant};
 
 use rand::seq::SliceRandom;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::broadcast;
 
 use super::backoff::BackOffs;
-use super::cache::{Authorized, RenderToken, TokenCache};
+use super::cache::{Authorized, Cached, RenderToken, Standing, TokenCache};
 use super::flights::{Boarding, Flights, Landing, Lead};
 use super::flow::{Done, Flow, Unavailable, Want};
 use super::freshness::Freshness;
 use super::observer::{Observer, StoreCall};
-use super::performer::Performer;
+use super::performer::{Performer, Turns};
 use super::policy::Settings;
-use super::store::{Census, StoreError};
+use super::store::{Census, News, StoreError};
 use super::unsaved::Unsaved;
 use super::vault::{Vault, VaultError};
+use super::waiters::Waiters;
 use crate::clock::{Clock, Timestamp};
 use crate::oauth::{AuthorizationServer, TokenFingerprint};
 use crate::visitor::VisitorKey;
@@ -89,13 +90,20 @@ impl Manager {
             vault,
             server,
             clock,
-            settings,
+            mut settings,
             render,
             observer,
             runtime,
         } = parts;
+        // Nobody else writes to a store that is this process's alone.
+        let shared = vault.store().shared().is_some();
+        settings.policy.replicas = settings.policy.replicas.filter(|_| shared);
+        let replicas = settings.policy.replicas;
         Self(Arc::new(Inner {
-            cache: TokenCache::new(settings.cache_capacity),
+            cache: TokenCache::new(
+                settings.cache_capacity,
+                replicas.map(|replicas| replicas.cache_validity),
+            ),
             flights: Flights::new(),
             back_offs: BackOffs::new(&settings),
             rejections: moka::sync::Cache::builder()
@@ -108,7 +116,9 @@ impl Manager {
                 clock,
                 observer,
                 unsaved: Unsaved::default(),
-                permits: Arc::new(Semaphore::new(settings.max_flows)),
+                turns: Turns::new(settings.max_flows),
+                waiters: Waiters::default(),
+                lease_term: replicas.map_or(Duration::ZERO, |replicas| replicas.lease_term),
             },
             settings,
             render,
@@ -116,17 +126,28 @@ impl Manager {
         }))
     }
 
-    /// The token of a known visitor, without waiting for anything: what nearly every request needs. Begins a refresh in
-    /// the background if one is due.
+    /// The token of a known visitor, without waiting for anything: what nearly every request needs. Begins in the
+    /// background what will soon be due: a refresh, or a look at what the store says.
     pub fn current(&self, key: &VisitorKey, now: Timestamp) -> Option<Authorized> {
         let inner = &self.0;
-        let (authorized, freshness) = inner.cache.get(key, now)?;
-        if freshness == Freshness::RefreshDue && !inner.back_offs.holds(key, now) {
+        let Cached {
+            authorized,
+            freshness,
+            standing,
+        } = inner.cache.get(key, now)?;
+        if standing == Standing::Outdated {
+            return None;
+        }
+        let renew = freshness == Freshness::RefreshDue;
+        if (renew || standing == Standing::CheckSoon) && !inner.back_offs.holds(key, now) {
+            let create = false;
+            let rejected = None;
             inner.begin(
                 key,
                 Want {
-                    renew: true,
-                    ..Want::default()
+                    create,
+                    renew,
+                    rejected,
                 },
             );
         }
@@ -134,12 +155,21 @@ impl Manager {
     }
 
     /// The visitor's token, whatever it takes within the time that a request may wait. A profile is made for it only if
-    /// `create`.
+    /// `create`. A cached token that could not be looked up anew will do as long as it lives: whoever has a store that is
+    /// down is better served than nobody.
     pub async fn ensure(&self, key: &VisitorKey, create: bool) -> Result<Authorized, Unavailable> {
         let waiting = self.ensure_unbounded(key, create);
-        match tokio::time::timeout(self.0.settings.max_wait, waiting).await {
-            Ok(result) => result,
-            Err(_) => Err(Unavailable::TimedOut),
+        let reason = match tokio::time::timeout(self.0.settings.max_wait, waiting).await {
+            Ok(Ok(authorized)) => return Ok(authorized),
+            Ok(Err(reason)) => reason,
+            Err(_) => Unavailable::TimedOut,
+        };
+        match reason {
+            Unavailable::Store
+            | Unavailable::TimedOut
+            | Unavailable::Busy
+            | Unavailable::Dressipi => self.0.cached(key).ok_or(reason),
+            _ => Err(reason),
         }
     }
 
@@ -166,6 +196,7 @@ impl Manager {
                 Ok(boarded) => boarded,
                 Err(settled) => return settled,
             };
+            flight.hurry();
             landing = flight.landing().await;
             match &landing {
                 // Somebody else's flow, which was not allowed what we are.
@@ -174,8 +205,7 @@ impl Manager {
                 Err(Unavailable::Rejected) => {}
                 // Somebody else's flow, which ended in a token that has been rejected since, or lived very shortly.
                 Ok(_) if !led => {
-                    let now = inner.performer.clock.now();
-                    if let Some((authorized, _)) = inner.cache.get(key, now) {
+                    if let Some(authorized) = inner.cached(key) {
                         return Ok(authorized);
                     }
                 }
@@ -203,6 +233,7 @@ impl Manager {
                     .rejections
                     .insert(*key, (authorized.fingerprint(), now));
                 inner.cache.reject(authorized);
+                inner.announce_rejection(authorized);
                 Rejection::Replaceable
             }
         };
@@ -267,8 +298,12 @@ impl Manager {
         self.0.performer.unsaved.len()
     }
 
-    /// Writes what could not be written, and sweeps what has expired; until it is dropped.
+    /// Writes what could not be written, sweeps what has expired, and listens to other replicas; until it is dropped.
     pub async fn maintain(&self) {
+        tokio::join!(self.tidy(), self.listen());
+    }
+
+    async fn tidy(&self) {
         let inner = &self.0;
         let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -282,6 +317,27 @@ impl Manager {
                 () = inner.performer.unsaved.added() => while !inner.save_all_unsaved().await {
                     tokio::time::sleep(SAVE_AGAIN_AFTER).await;
                 }
+            }
+        }
+    }
+
+    /// Heeds what other replicas on the store tell.
+    async fn listen(&self) {
+        let inner = &self.0;
+        let Some(mut news) = inner
+            .performer
+            .vault
+            .store()
+            .shared()
+            .map(|shared| shared.news())
+        else {
+            return;
+        };
+        loop {
+            match news.recv().await {
+                Ok(news) => inner.heed(news),
+                Err(broadcast::error::RecvError::Lagged(_)) => inner.heed(News::Gap),
+                Err(broadcast::error::RecvError::Closed) => return,
             }
         }
     }
@@ -322,7 +378,8 @@ impl Inner {
         let settled = || {
             self.cache
                 .get(key, self.performer.clock.now())
-                .map(|(authorized, _)| authorized)
+                .filter(|cached| cached.standing != Standing::Outdated)
+                .map(|cached| cached.authorized)
         };
         match self.flights.board(key, limit, settled)? {
             Boarding::Joined(flight) => Ok((flight, false)),
@@ -338,8 +395,62 @@ impl Inner {
         self.runtime.spawn(async move {
             let rejected = inner.rejected(&key);
             let (flow, command) = Flow::start(Want { rejected, ..want }, inner.settings.policy);
-            let done = inner.performer.run(&key, flow, command).await;
-            lead.land(inner.conclude(&key, done));
+            let done = inner
+                .performer
+                .run(&key, flow, command, lead.urgency())
+                .await;
+            let landing = inner.conclude(&key, done);
+            if lead.was_overtaken() {
+                inner.cache.outdate(&key);
+            }
+            lead.land(landing);
+        });
+    }
+
+    /// The visitor's token if it may be sent, whatever the store would say.
+    fn cached(&self, key: &VisitorKey) -> Option<Authorized> {
+        let cached = self.cache.get(key, self.performer.clock.now())?;
+        Some(cached.authorized)
+    }
+
+    fn heed(&self, news: News) {
+        let now = self.performer.clock.now();
+        match news {
+            News::Changed(key) => {
+                self.cache.outdate(&key);
+                if let Some(flight) = self.flights.current(&key) {
+                    flight.overtake();
+                }
+                // What kept a visitor waiting here may be settled there.
+                self.back_offs.clear(&key);
+                self.performer.waiters.wake(&key);
+            }
+            News::Released(key) => self.performer.waiters.wake(&key),
+            News::Rejected(key, token) => {
+                self.rejections.insert(key, (token, now));
+                self.cache.reject_if(&key, token);
+            }
+            News::Gap => {
+                self.performer.observer.news_missed();
+                self.cache.outdate_all(now);
+                self.performer.waiters.wake_all();
+            }
+        }
+    }
+
+    /// Tells the other replicas. They would find out by themselves: nobody waits for it.
+    fn announce_rejection(self: &Arc<Self>, authorized: &Authorized) {
+        if self.settings.policy.replicas.is_none() {
+            return;
+        }
+        let inner = self.clone();
+        let (key, token) = (*authorized.visitor(), authorized.fingerprint());
+        self.runtime.spawn(async move {
+            if let Some(shared) = inner.performer.vault.store().shared()
+                && let Err(error) = shared.announce_rejection(&key, token).await
+            {
+                tracing::debug!(visitor = %key, %error, "other replicas were not told of a rejected token");
+            }
         });
     }
 
@@ -364,6 +475,7 @@ impl Inner {
         if let Some(session) = unsaved {
             self.performer.unsaved.keep(key, &session);
         }
+        let now = self.performer.clock.now();
         let landing = result.and_then(|tokens| {
             // Rejected while the flow ran, which did not know of it.
             if self.rejected(key) == Some(tokens.access.fingerprint()) {
@@ -371,7 +483,7 @@ impl Inner {
             }
             let cached = self
                 .cache
-                .insert(*key, &tokens, &self.settings.policy, &self.render);
+                .insert(*key, &tokens, &self.settings.policy, &self.render, now);
             cached.ok_or(Unavailable::Internal)
         });
         if let Err(reason) = &landing {
@@ -403,7 +515,10 @@ impl Inner {
                             Some(session) => {
                                 let (flow, command) =
                                     Flow::save_late(session, inner.settings.policy);
-                                let done = inner.performer.run(&key, flow, command).await;
+                                let done = inner
+                                    .performer
+                                    .run(&key, flow, command, lead.urgency())
+                                    .await;
                                 if done.unsaved.is_none() {
                                     // Written, or overtaken by something newer.
                                     inner.performer.unsaved.remove(&key);

@@ -1,6 +1,7 @@
 //! Visitor sessions: their states, their store, and the manager that keeps each visitor at one profile.
 
 mod backoff;
+mod breaker;
 mod cache;
 mod cas;
 pub mod codec;
@@ -10,6 +11,7 @@ pub mod flow;
 mod freshness;
 mod keyring;
 mod keyring_file;
+mod lease;
 mod manager;
 mod memory;
 mod observer;
@@ -25,7 +27,9 @@ mod redb_writer;
 mod store;
 mod unsaved;
 mod vault;
+mod waiters;
 
+pub use breaker::GuardedStore;
 pub use cache::{Authorized, RenderToken};
 pub use flow::{Note, Unavailable};
 pub use freshness::{Freshness, Schedule};
@@ -34,8 +38,8 @@ pub use keyring::{
 };
 pub use manager::{Manager, Parts, Rejection};
 pub use memory::MemoryStore;
-pub use observer::{Call, Observer, StoreCall, Unobserved};
-pub use policy::{OnLost, Policy, Settings, StoreSettings};
+pub use observer::{Call, LeaseEvent, Observer, StoreCall, Unobserved};
+pub use policy::{OnLost, Policy, Replicas, Settings, StoreSettings};
 pub use record::{State, VisitorSession};
 pub use redb_file::OpenStoreError;
 pub use redb_store::RedbStore;

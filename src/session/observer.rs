@@ -24,6 +24,19 @@ pub enum StoreCall {
     Save,
     /// A record was removed.
     Remove,
+    /// A lease was asked for.
+    Acquire,
+}
+
+/// What happened to a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LeaseEvent {
+    /// It was taken.
+    Taken,
+    /// Another flow had it.
+    Held,
+    /// It ended while its flow was at work.
+    Ended,
 }
 
 /// Listens to the session manager.
@@ -36,6 +49,10 @@ pub trait Observer: Send + Sync + 'static {
     fn note(&self, note: Note);
     /// A flow ended without a token.
     fn flow_failed(&self, reason: Unavailable);
+    /// Something happened to a lease.
+    fn lease(&self, event: LeaseEvent);
+    /// News of other replicas may have been missed: every cached token is looked up anew.
+    fn news_missed(&self);
     /// A resource endpoint rejected a token; `refreshed`: a refresh was begun for it.
     fn token_rejected(&self, refreshed: bool);
 }
@@ -49,6 +66,8 @@ impl Observer for Unobserved {
     fn store_call(&self, _: StoreCall, _: bool, _: Duration) {}
     fn note(&self, _: Note) {}
     fn flow_failed(&self, _: Unavailable) {}
+    fn lease(&self, _: LeaseEvent) {}
+    fn news_missed(&self) {}
     fn token_rejected(&self, _: bool) {}
 }
 
@@ -70,6 +89,18 @@ impl StoreCall {
             Self::Load => "load",
             Self::Save => "save",
             Self::Remove => "remove",
+            Self::Acquire => "acquire",
+        }
+    }
+}
+
+impl LeaseEvent {
+    /// The word for metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Taken => "taken",
+            Self::Held => "held",
+            Self::Ended => "ended",
         }
     }
 }

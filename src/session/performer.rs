@@ -2,15 +2,20 @@
 
 use std::fmt::Display;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use rand::RngExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::flights::Urgency;
 use super::flow::{Command, Done, Event, Flow, Loaded, Step};
-use super::observer::{Call, Observer, StoreCall};
-use super::store::Version;
+use super::lease::Lease;
+use super::observer::{Call, LeaseEvent, Observer, StoreCall};
+use super::record::VisitorSession;
+use super::store::{StoreError, Version};
 use super::unsaved::Unsaved;
-use super::vault::{SaveError, Vault};
+use super::vault::{Leased, SaveError, Vault, VaultError};
+use super::waiters::{Waiter, Waiters};
 use crate::clock::Clock;
 use crate::oauth::{AuthorizationServer, AuthorizeError, TokenError};
 use crate::visitor::VisitorKey;
@@ -23,21 +28,93 @@ pub(super) struct Performer {
     pub(super) observer: Arc<dyn Observer>,
     /// Sessions newer than the store's.
     pub(super) unsaved: Unsaved,
-    /// So many flows may make OAuth calls at the same time.
-    pub(super) permits: Arc<Semaphore>,
+    pub(super) turns: Turns,
+    /// Flows that wait for other replicas' flows.
+    pub(super) waiters: Waiters,
+    /// How long a lease is taken for.
+    pub(super) lease_term: Duration,
 }
+
+/// Who may make OAuth calls: so many flows at the same time, and of them no more than a part for which nobody waits. When
+/// thousands of tokens end together, or Dressipi comes back after an outage, visitors are served before the others.
+pub(super) struct Turns {
+    all: Arc<Semaphore>,
+    background: Arc<Semaphore>,
+}
+
+/// A flow's turn, which it keeps to its end.
+struct Turn {
+    _permit: Option<OwnedSemaphorePermit>,
+    _background: Option<OwnedSemaphorePermit>,
+}
+
+/// What a flow has while it runs.
+struct Holding {
+    urgency: Urgency,
+    turn: Option<Turn>,
+    lease: Option<Lease>,
+    /// Who else has the lease, for so long at least.
+    others: Option<(Waiter, Duration)>,
+}
+
+/// Of all turns, the part for flows for which nobody waits.
+const BACKGROUND_PART: usize = 4;
+/// Nor does anybody look more often, whatever the rest of a lease.
+const LEAST_WAIT: Duration = Duration::from_millis(20);
+/// Nobody waits for news longer than this without looking.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+// === impl Turns ===
+
+impl Turns {
+    pub(super) fn new(flows: usize) -> Self {
+        Self {
+            all: Arc::new(Semaphore::new(flows)),
+            background: Arc::new(Semaphore::new((flows / BACKGROUND_PART).max(1))),
+        }
+    }
+
+    async fn take(&self, urgency: &mut Urgency) -> Turn {
+        let background = tokio::select! {
+            biased;
+            () = urgency.arises() => None,
+            permit = self.background.clone().acquire_owned() => permit.ok(),
+        };
+        Turn {
+            _permit: self.all.clone().acquire_owned().await.ok(),
+            _background: background,
+        }
+    }
+}
+
+// === impl Performer ===
 
 impl Performer {
     /// Runs a flow to its end.
-    pub(super) async fn run(&self, key: &VisitorKey, mut flow: Flow, mut command: Command) -> Done {
-        let mut permit = None;
-        loop {
-            let event = self.perform(key, &flow, command, &mut permit).await;
+    pub(super) async fn run(
+        &self,
+        key: &VisitorKey,
+        mut flow: Flow,
+        mut command: Command,
+        urgency: Urgency,
+    ) -> Done {
+        let mut holding = Holding {
+            urgency,
+            turn: None,
+            lease: None,
+            others: None,
+        };
+        let done = loop {
+            let event = self.perform(key, &flow, command, &mut holding).await;
             match flow.on(event, self.clock.now()) {
                 Step::Do(next, wanted) => (flow, command) = (next, wanted),
-                Step::Done(done) => return done,
+                Step::Done(done) => break done,
             }
+        };
+        if let Some(lease) = holding.lease {
+            lease.release().await;
         }
+        done
     }
 
     async fn perform(
@@ -45,28 +122,43 @@ impl Performer {
         key: &VisitorKey,
         flow: &Flow,
         command: Command,
-        permit: &mut Option<OwnedSemaphorePermit>,
+        holding: &mut Holding,
     ) -> Event {
         match command {
-            Command::Load => self.load_newest(key).await,
+            Command::Load => {
+                let stored = self.reload(key).await;
+                self.newest(key, stored)
+            }
             Command::Reload => self.reload(key).await,
+            Command::Acquire => self.acquire(key, holding).await,
+            Command::Await => {
+                await_others(holding).await;
+                let stored = self.reload(key).await;
+                self.newest(key, stored)
+            }
             Command::Save { expected } => self.save(key, flow, expected).await,
             // What could not be stored would be a profile for nobody.
             Command::Authorize if !self.unsaved.is_empty() => Event::AuthorizeWithheld,
             Command::Authorize => {
-                let begun = self.begin_call(permit).await;
+                let Some(begun) = self.begin_call(holding).await else {
+                    return Event::LeaseEnded;
+                };
                 let result = self.server.authorize().await;
                 self.end_call(key, Call::Authorize, &result, AuthorizeError::label, begun);
                 Event::Authorized(result)
             }
             Command::Exchange(grant) => {
-                let begun = self.begin_call(permit).await;
+                let Some(begun) = self.begin_call(holding).await else {
+                    return Event::LeaseEnded;
+                };
                 let result = self.server.exchange(grant).await;
                 self.end_call(key, Call::Exchange, &result, TokenError::label, begun);
                 Event::Exchanged(result)
             }
             Command::Refresh(token) => {
-                let begun = self.begin_call(permit).await;
+                let Some(begun) = self.begin_call(holding).await else {
+                    return Event::LeaseEnded;
+                };
                 let result = self.server.refresh(token).await;
                 self.end_call(key, Call::Refresh, &result, TokenError::label, begun);
                 Event::Refreshed(result)
@@ -74,12 +166,52 @@ impl Performer {
         }
     }
 
-    /// Waits for the flow's turn, which it keeps to its end.
-    async fn begin_call(&self, permit: &mut Option<OwnedSemaphorePermit>) -> Instant {
-        if permit.is_none() {
-            *permit = self.permits.clone().acquire_owned().await.ok();
+    /// Waits for the flow's turn, and looks whether the lease is still ours; `None` if it is not.
+    async fn begin_call(&self, holding: &mut Holding) -> Option<Instant> {
+        if holding.turn.is_none() {
+            holding.turn = Some(self.turns.take(&mut holding.urgency).await);
         }
-        Instant::now()
+        if holding.lease.as_ref().is_some_and(|lease| !lease.holds()) {
+            self.observer.lease(LeaseEvent::Ended);
+            return None;
+        }
+        Some(Instant::now())
+    }
+
+    async fn acquire(&self, key: &VisitorKey, holding: &mut Holding) -> Event {
+        // One that has ended is not given back: it may be somebody else's by now, and release looks.
+        if let Some(ended) = holding.lease.take() {
+            ended.release().await;
+        }
+        // Before the store is asked, so that no release is missed.
+        let waiter = self.waiters.listen(key);
+        let begun = Instant::now();
+        let result = self
+            .vault
+            .acquire(key, self.lease_term, self.clock.now())
+            .await;
+        self.observer
+            .store_call(StoreCall::Acquire, result.is_ok(), begun.elapsed());
+        match result {
+            Ok(Leased::Ours(lease, record)) => {
+                self.observer.lease(LeaseEvent::Taken);
+                holding.lease = Some(lease);
+                holding.others = None;
+                match self.newest(key, loaded(record)) {
+                    Event::Loaded(record) => Event::Acquired(record),
+                    failed => failed,
+                }
+            }
+            Ok(Leased::Theirs(remaining)) => {
+                self.observer.lease(LeaseEvent::Held);
+                holding.others = Some((waiter, remaining));
+                Event::Held
+            }
+            Err(error) => {
+                report(key, &error, "a lease was not taken");
+                Event::LoadFailed
+            }
+        }
     }
 
     fn end_call<T, E: Display>(
@@ -117,17 +249,19 @@ impl Performer {
             }
             Err(SaveError::Conflict) => Event::SaveConflict,
             Err(SaveError::Failed(error)) => {
-                tracing::error!(visitor = %key, %error, "a visitor session was not stored; it stays in memory");
+                report(
+                    key,
+                    &error,
+                    "a visitor session was not stored; it stays in memory",
+                );
                 Event::SaveFailed
             }
         }
     }
 
-    /// The store's record, or the unsaved one if that is newer or the store does not answer.
-    async fn load_newest(&self, key: &VisitorKey) -> Event {
-        let unsaved = self.unsaved.session(key);
-        let stored = self.reload(key).await;
-        let Some(session) = unsaved else {
+    /// What the store says, or the unsaved session if that is newer or the store does not answer.
+    fn newest(&self, key: &VisitorKey, stored: Event) -> Event {
+        let Some(session) = self.unsaved.session(key) else {
             return stored;
         };
         let version = match &stored {
@@ -151,15 +285,41 @@ impl Performer {
         self.observer
             .store_call(StoreCall::Load, result.is_ok(), begun.elapsed());
         match result {
-            Ok(record) => Event::Loaded(record.map(|(version, session)| Loaded {
-                session,
-                version: Some(version),
-                is_stored: true,
-            })),
+            Ok(record) => loaded(record),
             Err(error) => {
-                tracing::error!(visitor = %key, %error, "a visitor session was not read");
+                report(key, &error, "a visitor session was not read");
                 Event::LoadFailed
             }
         }
+    }
+}
+
+fn loaded(record: Option<(Version, VisitorSession)>) -> Event {
+    Event::Loaded(record.map(|(version, session)| Loaded {
+        session,
+        version: Some(version),
+        is_stored: true,
+    }))
+}
+
+/// Waits until the lease's holder is done, as far as one hears of it, and no longer than one may without looking.
+async fn await_others(holding: &mut Holding) {
+    let Some((mut waiter, remaining)) = holding.others.take() else {
+        return;
+    };
+    // Not all at once.
+    let bound = remaining
+        .min(LOOK_AGAIN_AFTER)
+        .mul_f64(rand::rng().random_range(0.8..1.2));
+    let _ = tokio::time::timeout(bound.max(LEAST_WAIT), waiter.news()).await;
+}
+
+/// An error of the store, unless it is known already that it is down.
+fn report(key: &VisitorKey, error: &VaultError, what: &'static str) {
+    match error {
+        VaultError::Store(StoreError::Suspended) => {
+            tracing::debug!(visitor = %key, %error, "{what}");
+        }
+        _ => tracing::error!(visitor = %key, %error, "{what}"),
     }
 }

@@ -19,6 +19,22 @@ pub struct Policy {
     pub max_unconfirmed: u32,
     /// The pause after the first lost authorize answer; doubled by each further one.
     pub unconfirmed_pause: Duration,
+    /// What other replicas on the same store mean for a flow; `None`: there are none, as the manager knows for a store that
+    /// is this process's alone.
+    pub replicas: Option<Replicas>,
+}
+
+/// How replicas on one store get along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replicas {
+    /// How long a flow owns its visitor without saying so again. Longer than an OAuth call may take, so that even a replica
+    /// that loses sight of the store in the middle of one has its answer before anybody else begins.
+    pub lease_term: Duration,
+    /// How long `invalid_grant` is doubted: another replica may have the successor in memory and no way to the store.
+    /// Until then the visitor is anonymous, and no new profile is made.
+    pub lost_grace: Duration,
+    /// How long a cached token is used without asking the store, at most.
+    pub cache_validity: Duration,
 }
 
 /// What happens to a visitor whose token set is lost.
@@ -80,6 +96,17 @@ impl Default for Policy {
             on_lost: OnLost::Recreate,
             max_unconfirmed: 3,
             unconfirmed_pause: Duration::from_secs(30),
+            replicas: Some(Replicas::default()),
+        }
+    }
+}
+
+impl Default for Replicas {
+    fn default() -> Self {
+        Self {
+            lease_term: Duration::from_secs(15),
+            lost_grace: Duration::from_secs(120),
+            cache_validity: Duration::from_secs(10),
         }
     }
 }

@@ -88,12 +88,22 @@ impl VisitorSession {
     }
 
     /// How far along in its life it is: of two records of one visitor, the greater one is the newer one.
-    pub fn age(&self) -> (u32, u8, u32) {
+    ///
+    /// A lost token set is newer than itself alive, but older than its successor: a replica that holds the successor in
+    /// memory, because the store could not be reached when it arrived, takes the visitor back from `Lost`.
+    pub fn age(&self) -> (u32, u8, u32, u32) {
         match &self.state {
-            State::Unconfirmed { attempts, .. } => (self.profiles, 1, *attempts),
-            State::Granted { .. } => (self.profiles, 0, 0),
-            State::Active(tokens) => (self.profiles, 2, tokens.generation),
-            State::Lost { attempts, .. } => (self.profiles, 3, *attempts),
+            State::Granted { .. } => (self.profiles, 0, 0, 0),
+            State::Unconfirmed { attempts, .. } => (self.profiles, 1, *attempts, 0),
+            State::Active(tokens) => (self.profiles, 2, tokens.generation, 0),
+            State::Lost {
+                tokens, attempts, ..
+            } => (
+                self.profiles,
+                2,
+                tokens.generation,
+                attempts.saturating_add(1),
+            ),
         }
     }
 }

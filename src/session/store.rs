@@ -90,6 +90,9 @@ pub enum StoreError {
     /// The store took longer than it may.
     #[error("the store did not answer within {0:?}")]
     TimedOut(Duration),
+    /// The store has failed several times in a row and was not asked; it is tried again in a moment.
+    #[error("the store is down; it is tried again in a moment")]
+    Suspended,
     /// The store is closed: the process is ending.
     #[error("the store is closed")]
     Closed,

@@ -10,6 +10,7 @@ use rand::rngs::SysRng;
 
 use super::codec;
 use super::keyring::{Keyring, OpenError};
+use super::lease::{Asked, Lease};
 use super::record::{State, VisitorSession};
 use super::store::{Census, Entry, PutError, StateTag, Store, StoreError, Stored, Version};
 use crate::clock::Timestamp;
@@ -20,6 +21,14 @@ pub struct Vault {
     store: Arc<dyn Store>,
     keyring: Keyring,
     idle_timeout: Duration,
+}
+
+/// What came of asking for a lease.
+pub(super) enum Leased {
+    /// It is ours; and the session as of then.
+    Ours(Lease, Option<(Version, VisitorSession)>),
+    /// Somebody else's, for so long at least if they do not prolong it.
+    Theirs(Duration),
 }
 
 /// Why the vault could not answer.
@@ -77,11 +86,38 @@ impl Vault {
         key: &VisitorKey,
         now: Timestamp,
     ) -> Result<Option<(Version, VisitorSession)>, VaultError> {
-        let Some(Stored { version, sealed }) = self.store.load(key, now).await? else {
-            return Ok(None);
-        };
-        let plain = self.keyring.open(key.as_bytes(), &sealed)?;
-        Ok(Some((version, codec::decode(&plain)?)))
+        let stored = self.store.load(key, now).await?;
+        stored.map(|stored| self.read(key, &stored)).transpose()
+    }
+
+    /// Asks for the visitor's lease, and reads the session as of then.
+    pub(super) async fn acquire(
+        &self,
+        key: &VisitorKey,
+        term: Duration,
+        now: Timestamp,
+    ) -> Result<Leased, VaultError> {
+        match Lease::ask(&self.store, key, term, now).await? {
+            Asked::Theirs(remaining) => Ok(Leased::Theirs(remaining)),
+            Asked::Ours(lease, stored) => {
+                match stored.map(|stored| self.read(key, &stored)).transpose() {
+                    Ok(record) => Ok(Leased::Ours(lease, record)),
+                    Err(error) => {
+                        lease.release().await;
+                        Err(error)
+                    }
+                }
+            }
+        }
+    }
+
+    fn read(
+        &self,
+        key: &VisitorKey,
+        stored: &Stored,
+    ) -> Result<(Version, VisitorSession), VaultError> {
+        let plain = self.keyring.open(key.as_bytes(), &stored.sealed)?;
+        Ok((stored.version, codec::decode(&plain)?))
     }
 
     /// Writes the visitor's session if the stored version is `expected`.

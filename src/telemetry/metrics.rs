@@ -8,7 +8,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use crate::session::{Call, Census, Note, Observer, StoreCall, Unavailable};
+use crate::session::{Call, Census, LeaseEvent, Note, Observer, StoreCall, Unavailable};
 
 /// All metrics of the process.
 pub struct Metrics {
@@ -25,6 +25,8 @@ pub struct Metrics {
     store_duration: HistogramVec,
     visitor_events: IntCounterVec,
     flow_failures: IntCounterVec,
+    leases: IntCounterVec,
+    news_gaps: IntCounter,
     sessions: IntGaugeVec,
     gauges: Gauges,
 }
@@ -130,6 +132,8 @@ impl Metrics {
             store_duration: new.histograms("store_call_duration_seconds", "How long calls to the session store take.", &["call"], &STORE_BUCKETS),
             visitor_events: new.counters("visitor_events_total", "What happened to visitors: profiles created and wasted, authorize answers lost, token sets lost, refresh tokens salvaged.", &["event"]),
             flow_failures: new.counters("flow_failures_total", "Flows that ended without a token, by reason.", &["reason"]),
+            leases: new.counters("leases_total", "Leases of visitors on a store that replicas share: taken, held by another flow, ended under a flow at work.", &["event"]),
+            news_gaps: new.counter("news_gaps_total", "Times that news of other replicas may have been missed, and every cached token was looked up anew."),
             sessions: new.keep(IntGaugeVec::new(Registrar::opts("sessions", "Stored visitor sessions by state."), &["state"])),
             gauges: Gauges {
                 in_flight: new.gauge("requests_in_flight", "Requests that are being answered."),
@@ -234,6 +238,14 @@ impl Observer for Metrics {
         self.flow_failures
             .with_label_values(&[reason.label()])
             .inc();
+    }
+
+    fn lease(&self, event: LeaseEvent) {
+        self.leases.with_label_values(&[event.label()]).inc();
+    }
+
+    fn news_missed(&self) {
+        self.news_gaps.inc();
     }
 
     fn token_rejected(&self, refreshed: bool) {

@@ -37,7 +37,13 @@ pub(super) fn parse(
     let cookie = visitor::cookie(&mut report, file.cookie.unwrap_or_default());
     let consent = visitor::consent(&mut report, file.consent.unwrap_or_default(), &cookie);
     let creation = visitor::creation(&mut report, file.creation.unwrap_or_default());
-    let (session, store) = session::parse(&mut report, file.session.unwrap_or_default(), &cookie);
+    let oauth_timeout = dressipi.settings.as_ref().map(|settings| settings.timeout);
+    let (session, store) = session::parse(
+        &mut report,
+        file.session.unwrap_or_default(),
+        &cookie,
+        oauth_timeout,
+    );
     let upstreams = upstreams::parse(&mut report, file.upstreams);
     let around = routes::Around {
         dressipi: &dressipi,

@@ -1,16 +1,20 @@
 //! `[session]`: how visitor sessions live, and where they are stored.
 
+use std::time::Duration;
+
 use super::files;
 use super::report::{Report, duration, key};
 use crate::config::file;
 use crate::config::values::{Bytes, OnLost as RawOnLost, StoreKind};
-use crate::session::{OnLost, Policy, Settings, StoreSettings};
+use crate::session::{OnLost, Policy, Replicas, Settings, StoreSettings};
 use crate::visitor::CookieSettings;
 
 /// How many visitors the memory store holds if nothing else is said: some 100 MB at most.
 const MEMORY_VISITORS: u64 = 100_000;
 /// The page cache of redb if nothing else is said.
 const PAGE_CACHE: u64 = 64 << 20;
+/// A lease is longer than the longest OAuth call by this.
+const LEASE_RESERVE: Duration = Duration::from_secs(5);
 /// More of anything than this is a slip of the finger.
 const MANY: u64 = 1_000_000_000;
 
@@ -19,11 +23,15 @@ pub(super) fn parse(
     report: &mut Report<'_>,
     mut raw: file::Session,
     cookie: &CookieSettings,
+    oauth_timeout: Option<Duration>,
 ) -> (Settings, Option<StoreSettings>) {
     let store = store(report, &mut raw);
     let at = |name| key("session", name);
     let default = Settings::default();
-    let policy = policy(report, &raw, default.policy);
+    let policy = Policy {
+        replicas: Some(replicas(report, &raw, oauth_timeout)),
+        ..policy(report, &raw, default.policy)
+    };
 
     let min_backoff = report.positive(&at("min_backoff"), raw.min_backoff, default.min_backoff);
     // A default that does not fit with what was typed is not a problem: it gives way.
@@ -93,6 +101,38 @@ fn policy(report: &mut Report<'_>, raw: &file::Session, default: Policy) -> Poli
             &at("unconfirmed_pause"),
             raw.unconfirmed_pause,
             default.unconfirmed_pause,
+        ),
+        replicas: default.replicas,
+    }
+}
+
+fn replicas(
+    report: &mut Report<'_>,
+    raw: &file::Session,
+    oauth_timeout: Option<Duration>,
+) -> Replicas {
+    let at = |name| key("session", name);
+    let default = Replicas::default();
+    let longest_call = oauth_timeout.unwrap_or(default.lease_term - LEASE_RESERVE);
+    let lease_term = report.positive(
+        &at("lease_term"),
+        raw.lease_term,
+        longest_call + LEASE_RESERVE,
+    );
+    if raw.lease_term.is_some() && lease_term < longest_call {
+        report.warning(
+            &at("lease_term"),
+            "is shorter than dressipi.timeout: a replica that loses sight of the store during an OAuth call may be overtaken by another one",
+            "make it longer than dressipi.timeout, or leave it out",
+        );
+    }
+    Replicas {
+        lease_term,
+        lost_grace: duration(raw.lost_grace, default.lost_grace),
+        cache_validity: report.positive(
+            &at("cache_validity"),
+            raw.cache_validity,
+            default.cache_validity,
         ),
     }
 }

@@ -35,7 +35,7 @@ impl Flow {
                 let not_before = now + pause.max(error.retry_after().unwrap_or_default());
                 self.save_attempt(base, not_before, Then::BackOff(error.retry_after()))
             }
-            Err(error) => self.back_off(error.retry_after()),
+            Err(error) => self.not_authorized(base, Then::BackOff(error.retry_after()), now),
         }
     }
 
@@ -139,7 +139,8 @@ impl Flow {
         match record {
             Some(Loaded { version, .. }) if version == base.version => {
                 self.notes.push(Note::ProfileWasted);
-                self.save_unconfirmed(base, now, Then::Decide)
+                let doubt = self.doubt();
+                self.save_unconfirmed(base, now + doubt, Then::Decide)
             }
             None => self.give_up(Unavailable::Erased),
             changed => self.decide(changed, now),
@@ -167,7 +168,7 @@ impl Flow {
                     tokens,
                     lost_at: now,
                     attempts: 0,
-                    not_before: now,
+                    not_before: now + self.doubt(),
                 };
                 self.save(base.version, base.with(lost), Then::Decide)
             }

@@ -42,6 +42,25 @@ impl Base {
         }
     }
 
+    /// After the announcement of an authorize call, which counts as an attempt until its answer is there.
+    pub(super) fn announced(version: Version, session: VisitorSession) -> Self {
+        let mut base = Self::of(Some(version), &session);
+        match session.state {
+            State::Unconfirmed { attempts, .. } => base.attempts = attempts.saturating_sub(1),
+            State::Lost {
+                tokens,
+                lost_at,
+                attempts,
+                ..
+            } => {
+                base.attempts = attempts.saturating_sub(1);
+                base.lost = Some((tokens, lost_at));
+            }
+            State::Granted { .. } | State::Active(_) => {}
+        }
+        base
+    }
+
     pub(super) fn with(&self, state: State) -> VisitorSession {
         VisitorSession {
             created_at: self.created_at,

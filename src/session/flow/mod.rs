@@ -4,6 +4,10 @@
 //! and telling. One flow runs at a time for a visitor. It can be dropped between any command and its event, as a crash
 //! would do, and the next one finds everything it needs in the store. What must hold is held by the property test in
 //! `tests/state_machine.rs`, which runs this very code against a model of the server and the store.
+//!
+//! Where other replicas use the store too, a flow is the only one for its visitor from its first OAuth call on: it has the
+//! visitor's lease. A lease can end under a flow whose process stands still, so nothing irrevocable follows from what
+//! another flow may have caused: see [`Flow::doubt`].
 
 mod answers;
 mod base;
@@ -29,6 +33,12 @@ pub struct Flow {
     stage: Stage,
     notes: Vec<Note>,
     conflicts: u8,
+    /// Whether this flow is the only one for its visitor: it has the lease, or needs none.
+    alone: bool,
+    /// How often its lease ended while it was at work.
+    leases_ended: u8,
+    /// Since when it waits for another replica's flow.
+    waiting_since: Option<Timestamp>,
 }
 
 /// Where a flow is.
@@ -36,6 +46,8 @@ pub struct Flow {
 enum Stage {
     /// Waiting for the record.
     Loading,
+    /// Waiting for the lease. `fallback`: tokens that still do, if it cannot be had.
+    Acquiring { fallback: Option<TokenSet> },
     /// Waiting for the record, to see whether `ours` or the stored one is newer. `first`: nothing was tried before.
     Comparing {
         ours: VisitorSession,
@@ -59,6 +71,8 @@ enum Stage {
 /// What to do when the write is confirmed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Then {
+    /// Make the authorize call that the write has announced.
+    Authorize,
     /// Exchange the code that was written.
     Exchange,
     /// Use the tokens of an exchange: not before they are stored, since the stored code is worth nothing any more.
@@ -69,7 +83,14 @@ enum Then {
     Decide,
     /// Give up for now, Dressipi being the reason.
     BackOff(Option<Duration>),
+    /// Give up for now.
+    GiveUp(Unavailable),
 }
+
+/// A flow whose lease ends more often than that while it is at work is on a machine that cannot do the work.
+const MAX_LEASES_ENDED: u8 = 3;
+/// A flow does not wait for other replicas' flows for ever: whoever asks next begins another one.
+const MAX_WAIT_FOR_OTHERS: Duration = Duration::from_secs(60);
 
 // === impl Flow ===
 
@@ -96,6 +117,9 @@ impl Flow {
             stage,
             notes: Vec::new(),
             conflicts: 0,
+            alone: policy.replicas.is_none(),
+            leases_ended: 0,
+            waiting_since: None,
         }
     }
 
@@ -121,12 +145,30 @@ impl Flow {
             (Stage::DoubtingTokens { tokens }, Event::Loaded(record)) => {
                 self.doubt_tokens(tokens, record, now)
             }
+            (Stage::Acquiring { .. }, Event::Acquired(record)) => {
+                self.alone = true;
+                self.decide(record, now)
+            }
+            (
+                Stage::Acquiring {
+                    fallback: Some(tokens),
+                },
+                Event::Held | Event::LoadFailed,
+            ) if self.still_usable(&tokens, now) => self.done(Ok(tokens)),
+            (Stage::Acquiring { .. }, Event::Held) => self.wait(now),
+            (Stage::Refreshing { tokens, .. }, Event::LeaseEnded) => {
+                let fallback = self.still_usable(&tokens, now).then_some(tokens);
+                self.acquire_again(fallback)
+            }
+            (Stage::Authorizing { .. } | Stage::Exchanging { .. }, Event::LeaseEnded) => {
+                self.acquire_again(None)
+            }
             (Stage::Comparing { ours, .. }, Event::LoadFailed) => {
                 self.keep(ours, Err(Unavailable::Store))
             }
             (_, Event::LoadFailed) => self.give_up(Unavailable::Store),
-            (Stage::Authorizing { .. }, Event::AuthorizeWithheld) => {
-                self.give_up(Unavailable::Store)
+            (Stage::Authorizing { base }, Event::AuthorizeWithheld) => {
+                self.not_authorized(base, Then::GiveUp(Unavailable::Store), now)
             }
             (Stage::Authorizing { base }, Event::Authorized(result)) => {
                 self.authorized(base, result, now)
@@ -160,7 +202,7 @@ impl Flow {
             is_stored,
         }) = record
         else {
-            return self.authorize(Base::none(now));
+            return self.authorize(Base::none(now), now);
         };
         if !is_stored && session.must_be_stored_first() {
             return self.save(version, session, Then::Decide);
@@ -178,6 +220,10 @@ impl Flow {
                 not_before,
             } => match self.policy.on_lost {
                 OnLost::Anonymous => self.give_up(Unavailable::Lost),
+                // Perhaps another replica holds the successor.
+                OnLost::Recreate if attempts == 0 && now < not_before => {
+                    self.give_up(Unavailable::Lost)
+                }
                 OnLost::Recreate => {
                     base.lost = Some((tokens, lost_at));
                     self.authorize_again(base, attempts, not_before, now)
@@ -192,6 +238,7 @@ impl Flow {
                 base.attempts = attempts;
                 self.save_unconfirmed(base, now, Then::Decide)
             }
+            State::Granted { .. } if !self.alone => self.acquire(None),
             State::Granted {
                 grant, attempts, ..
             } => {
@@ -208,7 +255,10 @@ impl Flow {
             Freshness::RefreshDue => self.want.renew || self.is_rejected(&tokens),
             Freshness::Fresh => self.is_rejected(&tokens),
         };
-        if refresh {
+        if refresh && !self.alone {
+            let fallback = self.still_usable(&tokens, now).then_some(tokens);
+            self.acquire(fallback)
+        } else if refresh {
             let command = Command::Refresh(tokens.refresh.clone());
             self.ask(Stage::Refreshing { base, tokens }, command)
         } else {
@@ -224,19 +274,59 @@ impl Flow {
         now: Timestamp,
     ) -> Step {
         base.attempts = attempts;
-        if attempts >= self.policy.max_unconfirmed || now < not_before {
+        if now < not_before && self.want.create && !self.alone {
+            // Perhaps the call is under way at another replica: then its end is waited for.
+            self.acquire(None)
+        } else if attempts >= self.policy.max_unconfirmed || now < not_before {
             self.give_up(Unavailable::Unconfirmed)
         } else {
-            self.authorize(base)
+            self.authorize(base, now)
         }
     }
 
-    fn authorize(self, base: Base) -> Step {
-        if self.want.create {
-            self.ask(Stage::Authorizing { base }, Command::Authorize)
-        } else {
-            self.give_up(Unavailable::NotCreated)
+    /// Where there are other replicas, the call is announced in the store first: one that loses its way to the store with a
+    /// code in hand has the grace to come back with it, and one that dies has not made a call that nobody knows of.
+    fn authorize(self, base: Base, now: Timestamp) -> Step {
+        match self.want.create {
+            false => self.give_up(Unavailable::NotCreated),
+            true if !self.alone => self.acquire(None),
+            true if self.policy.replicas.is_some() => {
+                let not_before = now + self.doubt();
+                self.save_attempt(base, not_before, Then::Authorize)
+            }
+            true => self.ask(Stage::Authorizing { base }, Command::Authorize),
         }
+    }
+
+    // --- being the only one ---
+
+    /// Before an OAuth call: whatever was decided is decided again when the lease is ours, on the record as of then.
+    fn acquire(self, fallback: Option<TokenSet>) -> Step {
+        self.ask(Stage::Acquiring { fallback }, Command::Acquire)
+    }
+
+    fn acquire_again(mut self, fallback: Option<TokenSet>) -> Step {
+        self.leases_ended += 1;
+        self.alone = false;
+        if self.leases_ended > MAX_LEASES_ENDED {
+            return self.done(fallback.ok_or(Unavailable::TimedOut));
+        }
+        self.acquire(fallback)
+    }
+
+    fn wait(mut self, now: Timestamp) -> Step {
+        let since = *self.waiting_since.get_or_insert(now);
+        if now.since(since) > MAX_WAIT_FOR_OTHERS {
+            return self.give_up(Unavailable::TimedOut);
+        }
+        self.ask(Stage::Loading, Command::Await)
+    }
+
+    /// How long `invalid_grant` may be another replica's doing.
+    fn doubt(&self) -> Duration {
+        self.policy
+            .replicas
+            .map_or(Duration::ZERO, |replicas| replicas.lost_grace)
     }
 
     fn is_rejected(&self, tokens: &TokenSet) -> bool {

@@ -27,6 +27,10 @@ pub enum Command {
     Load,
     /// Load the store's own record.
     Reload,
+    /// Take the visitor's lease, and load the newest record as of then.
+    Acquire,
+    /// Wait until the lease's holder is done or a while has passed, and load the newest record.
+    Await,
     /// Make an authorize call. This creates a profile.
     Authorize,
     /// Exchange the code.
@@ -47,6 +51,12 @@ pub enum Event {
     Loaded(Option<Loaded>),
     /// The store could not say.
     LoadFailed,
+    /// The lease is ours, and this is the record, or there truly is none.
+    Acquired(Option<Loaded>),
+    /// Another flow has the lease.
+    Held,
+    /// The call was not made: the lease has ended meanwhile.
+    LeaseEnded,
     /// No authorize call was made, since the store could not hold its result.
     AuthorizeWithheld,
     /// The authorize call's result.

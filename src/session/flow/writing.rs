@@ -21,8 +21,31 @@ impl Flow {
         self.save_attempt(base, now + pause, then)
     }
 
-    pub(super) fn save_attempt(self, mut base: Base, not_before: Timestamp, then: Then) -> Step {
+    pub(super) fn save_attempt(self, base: Base, not_before: Timestamp, then: Then) -> Step {
         let attempts = base.attempts.saturating_add(1);
+        self.save_attempts(base, attempts, not_before, then)
+    }
+
+    /// No profile was made: if the call was announced, that is taken back.
+    pub(super) fn not_authorized(self, base: Base, then: Then, now: Timestamp) -> Step {
+        if self.policy.replicas.is_some() {
+            let attempts = base.attempts;
+            return self.save_attempts(base, attempts, now, then);
+        }
+        match then {
+            Then::BackOff(retry_after) => self.back_off(retry_after),
+            Then::GiveUp(reason) => self.give_up(reason),
+            _ => self.give_up(Unavailable::Internal),
+        }
+    }
+
+    fn save_attempts(
+        self,
+        mut base: Base,
+        attempts: u32,
+        not_before: Timestamp,
+        then: Then,
+    ) -> Step {
         let state = match base.lost.take() {
             None => State::Unconfirmed {
                 attempts,
@@ -76,6 +99,11 @@ impl Flow {
                 Step::Done(done)
             }
             (Then::BackOff(retry_after), _) => self.back_off(retry_after),
+            (Then::GiveUp(reason), _) => self.give_up(reason),
+            (Then::Authorize, state) => {
+                let base = Base::announced(version, VisitorSession { state, ..session });
+                self.ask(Stage::Authorizing { base }, Command::Authorize)
+            }
             (_, state) => {
                 let session = VisitorSession { state, ..session };
                 let version = Some(version);
@@ -97,6 +125,10 @@ impl Flow {
         if self.conflicts > MAX_CONFLICTS {
             return self.keep(ours, Err(Unavailable::Store));
         }
+        if then == Then::Authorize {
+            // Nothing was done yet: whatever is there now decides.
+            return self.ask(Stage::Loading, Command::Load);
+        }
         let stage = Stage::Comparing {
             ours,
             then,
@@ -106,6 +138,9 @@ impl Flow {
     }
 
     pub(super) fn save_failed(self, session: VisitorSession, then: Then, now: Timestamp) -> Step {
+        if then == Then::Authorize {
+            return self.give_up(Unavailable::Store);
+        }
         let result = match (then, session.tokens()) {
             (Then::Use, Some(tokens)) if self.still_usable(tokens, now) => Ok(tokens.clone()),
             _ => Err(Unavailable::Store),
@@ -123,7 +158,12 @@ impl Flow {
         now: Timestamp,
     ) -> Step {
         match record {
-            Some(theirs) if ours.age() > theirs.session.age() => {
+            // A token set never gives way to a code, however new: its profile has a history, the code's has none.
+            Some(theirs)
+                if ours.age() > theirs.session.age()
+                    && !(matches!(ours.state, State::Granted { .. })
+                        && theirs.session.tokens().is_some()) =>
+            {
                 self.save(theirs.version, ours, then)
             }
             // A session that was never stored, because the store failed: nothing was erased.
