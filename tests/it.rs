@@ -13,6 +13,7 @@ mod profiles;
 mod state_machine;
 mod store_contract;
 mod store_redb;
+mod store_redis;
 mod streams;
 mod support;
 mod tls;

@@ -9,7 +9,8 @@
 )]
 
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,10 +20,14 @@ use dressipi_sidecar::session::RedbStore;
 use dressipi_sidecar::session::{
     Census, Entry, Found, PutError, StateTag, Store, StoreError, Stored, Version,
 };
+use dressipi_sidecar::session::{RedisSettings, RedisStore};
 use dressipi_sidecar::visitor::VisitorKey;
+
+use super::support::redis::{Cluster, RedisServer, Sentinel, shared};
 
 mod model;
 mod rules;
+mod shared_rules;
 
 const NOW: Timestamp = Timestamp::from_secs(4_000_000_000);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -30,12 +35,15 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// An empty store, and what must live as long as it does.
 struct Fixture {
     store: Arc<dyn Store>,
+    /// How another replica reaches the same store, if it can.
+    another: Option<RedisSettings>,
     _keep: Box<dyn Any + Send>,
 }
 
 async fn memory() -> Fixture {
     Fixture {
         store: Arc::new(MemoryStore::new(10_000)),
+        another: None,
         _keep: Box::new(()),
     }
 }
@@ -45,7 +53,47 @@ async fn redb() -> Fixture {
     let store = RedbStore::open(&directory.path().join("sessions.redb"), 1 << 20).unwrap();
     Fixture {
         store: Arc::new(store),
+        another: None,
         _keep: Box::new(directory),
+    }
+}
+
+async fn redis() -> Fixture {
+    static SERVER: Mutex<Weak<RedisServer>> = Mutex::new(Weak::new());
+    let server = shared(&SERVER, RedisServer::start);
+    redis_fixture(server.settings(), server).await
+}
+
+async fn redis_sentinel() -> Fixture {
+    static SENTINEL: Mutex<Weak<(RedisServer, Sentinel)>> = Mutex::new(Weak::new());
+    let servers = shared(&SENTINEL, || {
+        let master = RedisServer::start();
+        let sentinel = Sentinel::start(&master, 0);
+        (master, sentinel)
+    });
+    redis_fixture(servers.1.settings(), servers).await
+}
+
+async fn redis_cluster() -> Fixture {
+    static CLUSTER: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
+    let cluster = shared(&CLUSTER, Cluster::start);
+    redis_fixture(cluster.settings(), cluster).await
+}
+
+/// A store with a prefix of its own, so that one server does for all tests.
+async fn redis_fixture(settings: RedisSettings, servers: impl Any + Send) -> Fixture {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let settings = RedisSettings {
+        key_prefix: format!("test-{number}:"),
+        ..settings
+    };
+    let store = RedisStore::open(&settings).await.unwrap();
+    let another = settings.clone();
+    Fixture {
+        store: Arc::new(store),
+        another: Some(another),
+        _keep: Box::new(servers),
     }
 }
 
@@ -110,4 +158,4 @@ macro_rules! each_rule {
     };
 }
 
-store_contract!(memory, redb);
+store_contract!(memory, redb, redis, redis_sentinel, redis_cluster);

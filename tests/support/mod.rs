@@ -4,6 +4,7 @@ mod app;
 mod blob;
 mod pattern;
 mod process;
+pub mod redis;
 mod sidecar;
 mod tls;
 mod websocket;
