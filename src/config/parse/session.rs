@@ -1,7 +1,7 @@
 //! `[session]`: how visitor sessions live, and where they are stored.
 
-use super::files;
 use super::report::{Report, duration, key};
+use super::{files, redis};
 use crate::config::file;
 use crate::config::values::{Bytes, OnLost as RawOnLost, StoreKind};
 use crate::session::{OnLost, Policy, Settings, StoreSettings};
@@ -104,6 +104,7 @@ fn store(report: &mut Report<'_>, raw: &mut file::Session) -> Option<StoreSettin
     match raw.store.unwrap_or(StoreKind::Redb) {
         StoreKind::Memory => Some(memory(report, raw)),
         StoreKind::Redb => redb(report, raw),
+        StoreKind::Redis => redis::parse(report, raw),
     }
 }
 
@@ -112,6 +113,7 @@ fn memory(report: &mut Report<'_>, raw: &file::Session) -> StoreSettings {
         ("path", raw.path.is_some()),
         ("keys_file", raw.keys_file.is_some()),
         ("page_cache", raw.page_cache.is_some()),
+        ("redis", raw.redis.is_some()),
     ];
     for (name, _) in foreign.into_iter().filter(|(_, given)| *given) {
         report.problem_hint(
@@ -140,6 +142,10 @@ fn redb(report: &mut Report<'_>, raw: &mut file::Session) -> Option<StoreSetting
             "has no meaning for the redb store",
             hint,
         );
+    }
+    if raw.redis.is_some() {
+        let hint = "set store = \"redis\", or leave it out";
+        report.problem_hint(&at("redis"), "has no meaning for the redb store", hint);
     }
     let Bytes(page_cache) = raw.page_cache.unwrap_or(Bytes(PAGE_CACHE));
     let cache_bytes = usize::try_from(page_cache).unwrap_or(usize::MAX);
