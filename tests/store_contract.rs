@@ -40,6 +40,14 @@ struct Fixture {
     _keep: Box<dyn Any + Send>,
 }
 
+impl Fixture {
+    /// The same data, as another replica sees it.
+    async fn another(&self) -> Arc<dyn Store> {
+        let settings = self.another.as_ref().expect("a store that can be shared");
+        Arc::new(RedisStore::open(settings).await.unwrap())
+    }
+}
+
 async fn memory() -> Fixture {
     Fixture {
         store: Arc::new(MemoryStore::new(10_000)),
@@ -158,4 +166,39 @@ macro_rules! each_rule {
     };
 }
 
+macro_rules! shared_store_contract {
+    ($($store:ident: $module:ident),*) => {
+        $(mod $module {
+            each_shared_rule! { $store:
+                of_64_who_want_a_lease_exactly_one_gets_it,
+                whoever_holds_a_lease_takes_it_anew,
+                a_lease_is_released_by_its_owner_only,
+                a_lease_is_renewed_by_its_owner_only,
+                a_lease_ends_by_itself,
+                leases_of_visitors_are_apart,
+                who_gets_a_lease_gets_the_record,
+                an_owner_who_slept_through_its_lease_meets_a_conflict,
+                news_reach_the_others_and_not_their_sender,
+                all_go_by_one_clock,
+                a_closed_store_gives_no_lease,
+            }
+        })*
+    };
+}
+
+macro_rules! each_shared_rule {
+    ($store:ident: $($rule:ident),* $(,)?) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $rule() {
+            let fixture = super::$store().await;
+            super::shared_rules::$rule(fixture.store.clone(), fixture.another().await).await;
+        })*
+    };
+}
+
 store_contract!(memory, redb, redis, redis_sentinel, redis_cluster);
+shared_store_contract!(
+    redis: redis_shared,
+    redis_sentinel: redis_sentinel_shared,
+    redis_cluster: redis_cluster_shared
+);

@@ -343,7 +343,7 @@ fn wait(report: &mut Report<'_>, raw: &file::Redis, timeout: Duration) -> Option
         }
         return None;
     }
-    if wait_timeout.is_zero() || wait_timeout >= timeout {
+    if !timeout.is_zero() && (wait_timeout.is_zero() || wait_timeout >= timeout) {
         let message = format!(
             "must be longer than zero and shorter than timeout ({})",
             humantime::format_duration(timeout)
