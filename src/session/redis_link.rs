@@ -1,8 +1,7 @@
 //! Asks Redis: sends requests to the servers that have their buckets, and again where that helps, within one bound.
 //!
-//! What helps is decided here for all three modes. A server that is loading, has no master, is being failed over or is moving a
-//! slot is asked again; a broken connection is made anew. Full memory, missing rights and all else is an error at once. So is
-//! silence: whoever was silent for the whole bound has used it up.
+//! What helps is decided in `redis_outcome.rs`. Silence is an error at once: whoever was silent for the whole bound has used it
+//! up. Requests that go to one server go together.
 
 use std::collections::HashMap;
 use std::io;
@@ -12,12 +11,13 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use redis::aio::ConnectionLike;
-use redis::{ErrorKind, Pipeline, RedisError, ServerErrorKind, Value};
+use redis::{Pipeline, ServerErrorKind, Value};
 use tokio::sync::RwLock;
 use tokio::time::Instant;
 
 use super::redis_line::pause;
 use super::redis_nodes::{Node, Nodes};
+use super::redis_outcome::{Answer, Failure, Outcome, judge_answer, judge_connection};
 use super::redis_scripts::{Naming, Request};
 use super::redis_settings::{RedisAddress, RedisWait};
 use super::store::StoreError;
@@ -37,47 +37,12 @@ pub(super) struct Link {
     open: RwLock<bool>,
 }
 
-/// What a server said.
-#[derive(Clone, Debug)]
-pub(super) struct Answer {
-    pub(super) value: Value,
-    /// How many replicas have what was written, if they were waited for.
-    pub(super) replicas: Option<i64>,
-}
-
 /// Whether a request's effect must have reached replicas before it counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Confirm {
     No,
     /// As far as the settings ask for it.
     Yes,
-}
-
-/// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
-    #[error("{0}")]
-    Redis(#[from] RedisError),
-    #[error("no answer in time")]
-    Silent,
-    #[error("{confirmed} of {wanted} replicas have confirmed the write in time")]
-    Unconfirmed { confirmed: i64, wanted: u32 },
-    #[error("the answer makes no sense: {0}")]
-    Nonsense(&'static str),
-}
-
-/// What is to be done about a request.
-enum Outcome {
-    Answered(Answer),
-    /// At once, with the text of the script.
-    Text(RedisError),
-    /// At once, at its new owner.
-    Moved(RedisAddress, RedisError),
-    /// At once, there, this once.
-    Ask(RedisAddress, RedisError),
-    /// After a pause.
-    Again(RedisError),
-    Failed(Failure),
 }
 
 /// Where a request stands.
@@ -321,9 +286,9 @@ impl Link {
                     line.discard(&open);
                     self.nodes.suspect();
                 }
-                let replicas = wait.and_then(|_| match values.pop() {
-                    Some(Value::Int(replicas)) => Some(replicas),
-                    _ => Some(0),
+                let replicas = wait.map(|_| match values.pop() {
+                    Some(Value::Int(replicas)) => replicas,
+                    _ => 0,
                 });
                 let address = open.address;
                 Ok(Exchanged {
@@ -386,45 +351,4 @@ struct Exchanged {
     values: Vec<Value>,
     replicas: Option<i64>,
     address: RedisAddress,
-}
-
-/// Whether a connection that failed, or could not be made, is worth another try.
-fn judge_connection(error: RedisError) -> Outcome {
-    match error.kind() {
-        ErrorKind::AuthenticationFailed
-        | ErrorKind::InvalidClientConfig
-        | ErrorKind::Server(ServerErrorKind::NoPerm) => Outcome::Failed(error.into()),
-        _ => Outcome::Again(error),
-    }
-}
-
-/// Whether an error that the server at `asked` has answered is worth another try.
-fn judge_answer(error: RedisError, asked: &RedisAddress) -> Outcome {
-    let redirection = || {
-        let (address, _) = error.redirect_node()?;
-        RedisAddress::of_answer(address, asked)
-    };
-    match error.kind() {
-        ErrorKind::Server(ServerErrorKind::NoScript) => Outcome::Text(error),
-        ErrorKind::Server(ServerErrorKind::Moved) => match redirection() {
-            Some(address) => Outcome::Moved(address, error),
-            None => Outcome::Again(error),
-        },
-        ErrorKind::Server(ServerErrorKind::Ask) => match redirection() {
-            Some(address) => Outcome::Ask(address, error),
-            None => Outcome::Again(error),
-        },
-        ErrorKind::Server(
-            ServerErrorKind::BusyLoading
-            | ServerErrorKind::MasterDown
-            | ServerErrorKind::ClusterDown
-            | ServerErrorKind::TryAgain
-            | ServerErrorKind::ReadOnly,
-        ) => Outcome::Again(error),
-        _ => match error.code() {
-            // Somebody's script is running for long.
-            Some("BUSY") => Outcome::Again(error),
-            _ => Outcome::Failed(error.into()),
-        },
-    }
 }

@@ -14,8 +14,9 @@ use rand::rngs::SysRng;
 use redis::Value;
 
 use super::redis_keys::{self, Bucket, Keys, Record, STATES, Sender, bucket};
-use super::redis_link::{Answer, Confirm, Failure, Link};
+use super::redis_link::{Confirm, Link};
 use super::redis_news::Subscription;
+use super::redis_outcome::{Answer, Failure};
 use super::redis_scan::{Place, STEPS};
 use super::redis_scripts::{FORGET, PUT, REMOVE, Request};
 use super::store::{

@@ -14,7 +14,7 @@ pub use app::App;
 pub use blob::Blobs;
 pub use pattern::Pattern;
 pub use process::Process;
-pub use sidecar::Sidecar;
+pub use sidecar::{Sidecar, SidecarBuilder};
 pub use tls::{Authority, Identity, TlsUpstream};
 pub use websocket::{EchoSocket, open_websocket};
 pub use wire::{Raw, RawUpstream, empty, fed, full, http1, http2, send, streamed};
