@@ -534,6 +534,18 @@ async fn a_user_with_rights_on_our_keys_alone_can_do_our_work() {
 }
 
 #[tokio::test]
+async fn a_store_is_waited_for_and_then_given_up() {
+    let server = RedisServer::start();
+    server.kill();
+    let error = refused(&server.settings()).await;
+    assert!(error.contains("refused"), "{error}");
+    let settings = server.settings();
+    let opening = tokio::spawn(async move { RedisStore::open(&settings).await });
+    server.restart();
+    opening.await.unwrap().unwrap().check().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_replica_is_no_store() {
     let master = RedisServer::start();
     let replica = RedisServer::replica_of(&master);

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rand::TryRng;
 use rand::rngs::SysRng;
+use redis::{ErrorKind, ServerErrorKind};
 use tokio::time::Instant;
 
 use super::redis_connect::{Connector, TlsFileError};
@@ -17,6 +18,7 @@ use super::redis_line::pause;
 use super::redis_link::{Confirm, Link};
 use super::redis_news::Subscription;
 use super::redis_nodes::Nodes;
+use super::redis_outcome::Failure;
 use super::redis_scripts::Request;
 use super::redis_settings::RedisSettings;
 use super::redis_store::RedisStore;
@@ -80,11 +82,11 @@ impl RedisStore {
                 sender,
                 subscription,
             };
-            let outcome = match heard {
-                Ok(()) => store.check().await.map_err(cause),
-                Err(error) => Err(Box::new(error) as _),
+            let checked = match heard {
+                Ok(()) => store.check().await.map_err(failure),
+                Err(error) => Err(Failure::Redis(error)),
             };
-            let error = match outcome {
+            let error = match checked {
                 Ok(()) => {
                     store.warn_of_forgetting().await;
                     return Ok(store);
@@ -93,8 +95,8 @@ impl RedisStore {
             };
             failures += 1;
             let next = Instant::now() + pause(failures);
-            if next >= deadline || is_refusal(&*error) {
-                return Err(unusable(error));
+            if next >= deadline || is_refusal(&error) {
+                return Err(unusable(Box::new(error)));
             }
             tracing::info!(%error, "waiting for {}", settings.servers);
             tokio::time::sleep_until(next).await;
@@ -141,19 +143,25 @@ impl fmt::Debug for RedisStore {
 }
 
 /// What Redis said, without what the store would say about it.
-fn cause(error: StoreError) -> Box<dyn std::error::Error + Send + Sync> {
+fn failure(error: StoreError) -> Failure {
     match error {
-        StoreError::Unavailable { source, .. } => source,
-        error => Box::new(error),
+        StoreError::Unavailable { source, .. } => match source.downcast() {
+            Ok(failure) => *failure,
+            Err(_) => Failure::Nonsense("an error was expected"),
+        },
+        _ => Failure::Silent,
     }
 }
 
 /// Whether trying again would only be refused again.
-fn is_refusal(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
-    let text = error.to_string();
-    ["WRONGPASS", "NOAUTH", "NOPERM", "AuthenticationFailed"]
-        .iter()
-        .any(|refusal| text.contains(refusal))
+fn is_refusal(failure: &Failure) -> bool {
+    let Failure::Redis(error) = failure else {
+        return false;
+    };
+    matches!(
+        error.kind(),
+        ErrorKind::AuthenticationFailed | ErrorKind::Server(ServerErrorKind::NoPerm)
+    ) || matches!(error.code(), Some("NOAUTH" | "WRONGPASS"))
 }
 
 fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
