@@ -255,11 +255,10 @@ impl Link {
             Ok(Ok(open)) => open,
             Ok(Err(not_open)) => {
                 self.nodes.suspect();
-                // Not worth a pause: there will be no attempt in time.
+                // Not worth a pause if there will be no attempt in time, and nobody else to ask.
+                let hopeless = not_open.next >= deadline && self.nodes.is_one();
                 return Err(match judge_connection(not_open.error) {
-                    Outcome::Again(error) if not_open.next >= deadline => {
-                        Outcome::Failed(error.into())
-                    }
+                    Outcome::Again(error) if hopeless => Outcome::Failed(error.into()),
                     outcome => outcome,
                 });
             }

@@ -87,6 +87,11 @@ impl Nodes {
         }
     }
 
+    /// Whether one server has everything.
+    pub(super) fn is_one(&self) -> bool {
+        matches!(self, Self::One { .. })
+    }
+
     /// The master of `bucket`.
     pub(super) async fn of(&self, bucket: Bucket) -> RedisResult<Arc<Node>> {
         match self {

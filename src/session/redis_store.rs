@@ -245,6 +245,7 @@ impl Store for RedisStore {
         );
         let answer = self.link.one("remove", request, Confirm::Yes).await?;
         self.link.confirmed("remove", &answer)?;
+        // A retry finds nothing where its first attempt has removed: then this says that there was none.
         Ok(self.number("remove", &answer.value)? == 1)
     }
 

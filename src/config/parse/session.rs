@@ -110,16 +110,16 @@ fn store(report: &mut Report<'_>, raw: &mut file::Session) -> Option<StoreSettin
 
 fn memory(report: &mut Report<'_>, raw: &file::Session) -> StoreSettings {
     let foreign = [
-        ("path", raw.path.is_some()),
-        ("keys_file", raw.keys_file.is_some()),
-        ("page_cache", raw.page_cache.is_some()),
-        ("redis", raw.redis.is_some()),
+        ("path", raw.path.is_some(), "redb"),
+        ("keys_file", raw.keys_file.is_some(), "redb"),
+        ("page_cache", raw.page_cache.is_some(), "redb"),
+        ("redis", raw.redis.is_some(), "redis"),
     ];
-    for (name, _) in foreign.into_iter().filter(|(_, given)| *given) {
+    for (name, _, store) in foreign.into_iter().filter(|(_, given, _)| *given) {
         report.problem_hint(
             &key("session", name),
             "has no meaning for the memory store",
-            "leave it out, or set store = \"redb\"",
+            format!("leave it out, or set store = \"{store}\""),
         );
     }
     report.warning(
