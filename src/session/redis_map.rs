@@ -79,11 +79,14 @@ impl Map {
         (0..=Bucket::MAX).filter(|bucket| is_new(bucket)).collect()
     }
 
-    /// One of the masters, the same one as long as nothing changes.
-    pub(super) fn first_master(&self) -> Option<RedisAddress> {
+    /// One of the masters: another one each turn.
+    pub(super) fn some_master(&self, turn: u32) -> Option<RedisAddress> {
         let state = self.state.lock();
-        let masters = state.owners.values();
-        masters.min_by_key(|address| address.to_string()).cloned()
+        let distinct: HashSet<_> = state.owners.values().collect();
+        let mut masters: Vec<_> = distinct.into_iter().collect();
+        masters.sort_by_key(|address| address.to_string());
+        let index = (turn as usize).checked_rem(masters.len())?;
+        masters.get(index).copied().cloned()
     }
 
     pub(super) fn is_master(&self, address: &RedisAddress) -> bool {

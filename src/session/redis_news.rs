@@ -87,7 +87,9 @@ impl Subscriber {
     async fn run(mut self) {
         let mut failures = 0;
         loop {
-            match self.subscribe().await {
+            // In a cluster, replicas spread over the masters, and whoever fails tries the next.
+            let turn = u32::from(self.own[0]) + failures;
+            match self.subscribe(turn).await {
                 Ok((address, subscriber)) => {
                     failures = 0;
                     self.tell_first(Ok(()));
@@ -98,6 +100,8 @@ impl Subscriber {
                 }
                 Err(error) => {
                     failures += 1;
+                    // It may be down, and another one the master.
+                    self.link.nodes.suspect();
                     if failures == 1 {
                         tracing::warn!(%error, "no news of other replicas; trying again");
                     }
@@ -114,12 +118,12 @@ impl Subscriber {
         }
     }
 
-    async fn subscribe(&self) -> RedisResult<(RedisAddress, PubSub)> {
+    async fn subscribe(&self, turn: u32) -> RedisResult<(RedisAddress, PubSub)> {
         let nowhere = || {
             let error = (redis::ErrorKind::Io, "no server is known");
             redis::RedisError::from(error)
         };
-        let address = self.link.nodes.hearing().await.ok_or_else(nowhere)?;
+        let address = self.link.nodes.hearing(turn).await.ok_or_else(nowhere)?;
         let subscriber = self.connector.subscriber(&address, &self.channel).await?;
         Ok((address, subscriber))
     }

@@ -133,8 +133,8 @@ impl Nodes {
         }
     }
 
-    /// Where news can be heard: at the master, or anywhere in a cluster.
-    pub(super) async fn hearing(&self) -> Option<RedisAddress> {
+    /// Where news can be heard: at the master, or anywhere in a cluster, elsewhere each turn.
+    pub(super) async fn hearing(&self, turn: u32) -> Option<RedisAddress> {
         match self {
             Self::One {
                 connector, target, ..
@@ -144,7 +144,7 @@ impl Nodes {
             },
             Self::Cluster(map) => {
                 let _ = map.of(0).await;
-                map.first_master()
+                map.some_master(turn)
             }
         }
     }
@@ -152,7 +152,7 @@ impl Nodes {
     /// Whether `address` is still a place to hear news at. Lets go of connections to what is no master any more.
     pub(super) async fn still_hearing(&self, address: &RedisAddress) -> bool {
         match self {
-            Self::One { node, .. } => match self.hearing().await {
+            Self::One { node, .. } => match self.hearing(0).await {
                 Some(now) if now != *address => {
                     node.hang_up();
                     false

@@ -248,8 +248,9 @@ impl Sentinel {
         };
         wait_until("the sentinel has found the replicas", || {
             let found = sentinel.server.cli(&["sentinel", "replicas", "main"]);
-            let healthy = |line: &&str| *line == "slave";
-            found.lines().filter(healthy).count() == replicas
+            let lines: Vec<_> = found.lines().collect();
+            let healthy = |pair: &&[&str]| pair == &["flags", "slave"];
+            lines.windows(2).filter(healthy).count() == replicas
         });
         sentinel
     }
