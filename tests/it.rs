@@ -5,6 +5,7 @@
 mod cli;
 mod config_cases;
 mod connections;
+mod crash_points;
 mod crashes;
 mod identity;
 mod layers;

@@ -2,9 +2,11 @@
 
 mod app;
 mod blob;
+pub mod link;
 mod pattern;
 mod process;
 pub mod redis;
+pub mod resp;
 mod sidecar;
 mod tls;
 mod websocket;
