@@ -131,11 +131,11 @@ impl Flow {
             (Stage::Authorizing { base }, Event::Authorized(result)) => {
                 self.authorized(base, result, now)
             }
-            (Stage::Exchanging { base }, Event::Exchanged(result)) => {
-                self.exchanged(base, result, now)
+            (Stage::Exchanging { base }, Event::Exchanged(result, asked_at)) => {
+                self.exchanged(base, result, asked_at, now)
             }
-            (Stage::Refreshing { base, tokens }, Event::Refreshed(result)) => {
-                self.refreshed(base, tokens, result, now)
+            (Stage::Refreshing { base, tokens }, Event::Refreshed(result, asked_at)) => {
+                self.refreshed(base, tokens, result, asked_at, now)
             }
             (Stage::Saving { session, then }, Event::Saved(version)) => {
                 self.saved(session, then, version, now)
