@@ -28,8 +28,9 @@ use crate::config::Config;
 use crate::dressipi::{BuildError, Client};
 use crate::proxy::{Proxy, ProxyParts, Snapshot, SnapshotError, resolve_forever, resolve_once};
 use crate::session::{
-    Created, Keyring, KeyringError, Manager, MemoryStore, OpenStoreError, Parts, RedbStore, Store,
-    StoreSettings, Vault, VaultError, generate_key_line,
+    Created, GuardedStore, Keyring, KeyringError, Manager, MemoryStore, OpenRedisError,
+    OpenStoreError, Parts, RedbStore, RedisStore, Store, StoreSettings, Vault, VaultError,
+    generate_key_line,
 };
 use crate::telemetry::{InFlight, Metrics};
 use crate::visitor::CookieJar;
@@ -66,6 +67,9 @@ pub enum StartError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenStoreError),
+    /// The store in Redis cannot be opened.
+    #[error(transparent)]
+    Redis(#[from] OpenRedisError),
     /// The store cannot be used with this keyring.
     #[error(
         "the session store cannot be used: {0}; was it made with other keys? `session.keys_file` must hold every key that sealed something in it"
@@ -111,10 +115,7 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
     // Fails only where one is installed already, and then that one will do.
     let _ = rustls::crypto::ring::default_provider().install_default();
 
-    // Opening may read much of a file.
-    let settings = config.store.clone();
-    let opened = tokio::task::spawn_blocking(move || open_store(&settings)).await;
-    let (store, keyring) = opened.map_err(|_| StartError::Interrupted)??;
+    let (store, keyring) = open_store(&config.store).await?;
     set_clock(&steady, &*store).await;
     let cookie_keys = keyring.cookie_keys();
     let vault = Vault::new(store.clone(), keyring, config.session.idle_timeout);
@@ -221,42 +222,65 @@ async fn set_clock(clock: &SteadyClock, store: &dyn Store) {
     }
 }
 
-fn open_store(settings: &StoreSettings) -> Result<(Arc<dyn Store>, Keyring), StartError> {
-    match settings {
+async fn open_store(settings: &StoreSettings) -> Result<(Arc<dyn Store>, Keyring), StartError> {
+    match settings.clone() {
         StoreSettings::Memory { max_visitors } => {
             let keyring = Keyring::parse(&generate_key_line())?;
-            Ok((Arc::new(MemoryStore::new(*max_visitors)), keyring))
+            Ok((Arc::new(MemoryStore::new(max_visitors)), keyring))
         }
         StoreSettings::Redb {
             path,
             keys_file,
             cache_bytes,
         } => {
-            // The store first: it makes the folder, and refuses a second process before anything is written.
-            let store = Arc::new(RedbStore::open(path, *cache_bytes)?);
-            let keyring = match keys_file {
-                Some(keys_file) => {
-                    warn_of_permissions(keys_file);
-                    Keyring::load(keys_file)?
-                }
-                None => {
-                    let keys_file = keys_beside(path);
-                    let (keyring, created) = Keyring::load_or_create(&keys_file)?;
-                    if created == Created::Yes {
-                        tracing::warn!(
-                            path = %keys_file.display(),
-                            "a sealing key was made beside the store: keep it with the store, without it the store cannot be read; \
-                             or name a keyring of your own in session.keys_file"
-                        );
-                    } else {
-                        warn_of_permissions(&keys_file);
-                    }
-                    keyring
-                }
-            };
-            Ok((store, keyring))
+            // Opening may read much of a file.
+            let open = move || open_file(&path, keys_file.as_deref(), cache_bytes);
+            let opened = tokio::task::spawn_blocking(open).await;
+            opened.map_err(|_| StartError::Interrupted)?
+        }
+        StoreSettings::Redis {
+            settings,
+            keys_file,
+        } => {
+            let keyring = load_keyring(&keys_file)?;
+            let store = Arc::new(RedisStore::open(&settings).await?);
+            // The store keeps to its own bound; a cluster's check may need it twice.
+            let store = GuardedStore::new(store, settings.timeout * 2);
+            Ok((Arc::new(store), keyring))
         }
     }
+}
+
+fn open_file(
+    path: &Path,
+    keys_file: Option<&Path>,
+    cache_bytes: usize,
+) -> Result<(Arc<dyn Store>, Keyring), StartError> {
+    // The store first: it makes the folder, and refuses a second process before anything is written.
+    let store = Arc::new(RedbStore::open(path, cache_bytes)?);
+    let keyring = match keys_file {
+        Some(keys_file) => load_keyring(keys_file)?,
+        None => {
+            let keys_file = keys_beside(path);
+            let (keyring, created) = Keyring::load_or_create(&keys_file)?;
+            if created == Created::Yes {
+                tracing::warn!(
+                    path = %keys_file.display(),
+                    "a sealing key was made beside the store: keep it with the store, without it the store cannot be read; \
+                     or name a keyring of your own in session.keys_file"
+                );
+            } else {
+                warn_of_permissions(&keys_file);
+            }
+            keyring
+        }
+    };
+    Ok((store, keyring))
+}
+
+fn load_keyring(keys_file: &Path) -> Result<Keyring, KeyringError> {
+    warn_of_permissions(keys_file);
+    Keyring::load(keys_file)
 }
 
 /// Where the key of a store is made that has no keyring configured.

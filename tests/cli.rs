@@ -5,7 +5,13 @@ use std::path::Path;
 use crate::support::Process;
 
 fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
-    let output = Process::command().args(arguments).output().unwrap();
+    run_with(arguments, &[])
+}
+
+fn run_with(arguments: &[&str], variables: &[(&str, &Path)]) -> (Option<i32>, String, String) {
+    let mut command = Process::command();
+    command.args(arguments).envs(variables.iter().copied());
+    let output = command.output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (
         output.status.code(),
@@ -22,9 +28,22 @@ fn every_shipped_configuration_passes_check() {
         .map(|entry| entry.unwrap().path())
         .collect();
     names.sort();
-    assert_eq!(names.len(), 3, "demo, minimal, reference");
+    assert_eq!(names.len(), 4, "demo, minimal, redis, reference");
+    // Secrets that must be there are in files that are not here.
+    let secrets = tempfile::tempdir().unwrap();
+    let secret = secrets.path().join("secret");
+    std::fs::write(&secret, "hunter2\n").unwrap();
+    let of_redis = [
+        ("SIDECAR__SESSION__KEYS_FILE", secret.as_path()),
+        ("SIDECAR__SESSION__REDIS__PASSWORD_FILE", secret.as_path()),
+    ];
     for path in names {
-        let (code, out, err) = run(&["check", "--config", path.to_str().unwrap()]);
+        let variables = match path.ends_with("redis.toml") {
+            true => &of_redis[..],
+            false => &[],
+        };
+        let check = ["check", "--config", path.to_str().unwrap()];
+        let (code, out, err) = run_with(&check, variables);
         assert_eq!(code, Some(0), "{}: {err}", path.display());
         assert!(out.ends_with(": ok\n"), "{out}");
     }

@@ -272,6 +272,27 @@ async fn a_record_that_another_keyring_sealed_is_an_error_and_no_new_visitor() {
 }
 
 #[tokio::test]
+async fn invariant_5_a_tokens_life_begins_when_it_was_asked_for() {
+    let bench = Bench::new().await;
+    let ada = visitor("ada");
+    let slow = FaultKind::DelayAfterCommit { ms: 300 };
+    let simulator = &bench.dressipi.simulator;
+    simulator.add_fault(Fault::once(Endpoint::Token, slow));
+    let manager = bench.manager.clone();
+    let asking = tokio::spawn(async move { manager.ensure(&ada, true).await.is_ok() });
+    eventually("the token is issued and on its way", async || {
+        let totals = simulator.totals();
+        totals.token_calls_of("authorization_code", "ok") == 1
+    })
+    .await;
+    // Nearly its whole life of 900 s.
+    bench.clock.advance(Duration::from_secs(880));
+    assert!(!asking.await.unwrap(), "it is too old to be used");
+    assert!(bench.profile(&ada).await.is_ok());
+    assert_eq!(bench.refreshes(), 1);
+}
+
+#[tokio::test]
 async fn a_token_that_is_due_is_used_and_refreshed_in_the_background() {
     let bench = Bench::new().await;
     let ada = visitor("ada");

@@ -337,11 +337,13 @@ impl World {
             Command::Exchange(grant) => {
                 let code = grant.code.secret().expose().to_owned();
                 self.check_code_is_stored(&code);
-                Event::Exchanged(self.token(outcome, &code, |server| server.exchange(&code)))
+                let answer = self.token(outcome, &code, |server| server.exchange(&code));
+                Event::Exchanged(answer, self.now)
             }
             Command::Refresh(token) => {
                 let token = token.secret().expose().to_owned();
-                Event::Refreshed(self.token(outcome, &token, |server| server.refresh(&token)))
+                let answer = self.token(outcome, &token, |server| server.refresh(&token));
+                Event::Refreshed(answer, self.now)
             }
         };
         if crashing {

@@ -9,7 +9,8 @@
 )]
 
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,10 +20,14 @@ use dressipi_sidecar::session::RedbStore;
 use dressipi_sidecar::session::{
     Census, Entry, Found, PutError, StateTag, Store, StoreError, Stored, Version,
 };
+use dressipi_sidecar::session::{RedisSettings, RedisStore};
 use dressipi_sidecar::visitor::VisitorKey;
+
+use super::support::redis::{Cluster, RedisServer, Sentinel, shared};
 
 mod model;
 mod rules;
+mod shared_rules;
 
 const NOW: Timestamp = Timestamp::from_secs(4_000_000_000);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -30,12 +35,23 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// An empty store, and what must live as long as it does.
 struct Fixture {
     store: Arc<dyn Store>,
+    /// How another replica reaches the same store, if it can.
+    another: Option<RedisSettings>,
     _keep: Box<dyn Any + Send>,
+}
+
+impl Fixture {
+    /// The same data, as another replica sees it.
+    async fn another(&self) -> Arc<dyn Store> {
+        let settings = self.another.as_ref().expect("a store that can be shared");
+        Arc::new(RedisStore::open(settings).await.unwrap())
+    }
 }
 
 async fn memory() -> Fixture {
     Fixture {
         store: Arc::new(MemoryStore::new(10_000)),
+        another: None,
         _keep: Box::new(()),
     }
 }
@@ -45,7 +61,47 @@ async fn redb() -> Fixture {
     let store = RedbStore::open(&directory.path().join("sessions.redb"), 1 << 20).unwrap();
     Fixture {
         store: Arc::new(store),
+        another: None,
         _keep: Box::new(directory),
+    }
+}
+
+async fn redis() -> Fixture {
+    static SERVER: Mutex<Weak<RedisServer>> = Mutex::new(Weak::new());
+    let server = shared(&SERVER, RedisServer::start);
+    redis_fixture(server.settings(), server).await
+}
+
+async fn redis_sentinel() -> Fixture {
+    static SENTINEL: Mutex<Weak<(RedisServer, Sentinel)>> = Mutex::new(Weak::new());
+    let servers = shared(&SENTINEL, || {
+        let master = RedisServer::start();
+        let sentinel = Sentinel::start(&master, 0);
+        (master, sentinel)
+    });
+    redis_fixture(servers.1.settings(), servers).await
+}
+
+async fn redis_cluster() -> Fixture {
+    static CLUSTER: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
+    let cluster = shared(&CLUSTER, Cluster::start);
+    redis_fixture(cluster.settings(), cluster).await
+}
+
+/// A store with a prefix of its own, so that one server does for all tests.
+async fn redis_fixture(settings: RedisSettings, servers: impl Any + Send) -> Fixture {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let settings = RedisSettings {
+        key_prefix: format!("test-{number}:"),
+        ..settings
+    };
+    let store = RedisStore::open(&settings).await.unwrap();
+    let another = settings.clone();
+    Fixture {
+        store: Arc::new(store),
+        another: Some(another),
+        _keep: Box::new(servers),
     }
 }
 
@@ -110,4 +166,39 @@ macro_rules! each_rule {
     };
 }
 
-store_contract!(memory, redb);
+macro_rules! shared_store_contract {
+    ($($store:ident: $module:ident),*) => {
+        $(mod $module {
+            each_shared_rule! { $store:
+                of_64_who_want_a_lease_exactly_one_gets_it,
+                whoever_holds_a_lease_takes_it_anew,
+                a_lease_is_released_by_its_owner_only,
+                a_lease_is_renewed_by_its_owner_only,
+                a_lease_ends_by_itself,
+                leases_of_visitors_are_apart,
+                who_gets_a_lease_gets_the_record,
+                an_owner_who_slept_through_its_lease_meets_a_conflict,
+                news_reach_the_others_and_not_their_sender,
+                all_go_by_one_clock,
+                a_closed_store_gives_no_lease,
+            }
+        })*
+    };
+}
+
+macro_rules! each_shared_rule {
+    ($store:ident: $($rule:ident),* $(,)?) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $rule() {
+            let fixture = super::$store().await;
+            super::shared_rules::$rule(fixture.store.clone(), fixture.another().await).await;
+        })*
+    };
+}
+
+store_contract!(memory, redb, redis, redis_sentinel, redis_cluster);
+shared_store_contract!(
+    redis: redis_shared,
+    redis_sentinel: redis_sentinel_shared,
+    redis_cluster: redis_cluster_shared
+);

@@ -6,7 +6,8 @@
 use serde::Deserialize;
 
 use super::values::{
-    Bytes, Create, Credentials, LogFormat, OnLost, OnUnavailable, SameSite, Span, StoreKind,
+    Bytes, Create, Credentials, LogFormat, OnLost, OnUnavailable, RedisMode, SameSite, Span,
+    StoreKind,
 };
 use crate::secret::Secret;
 
@@ -99,11 +100,11 @@ pub(crate) struct Headers {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Session {
-    /// `redb` (one file) or `memory` (forgotten on exit). Default: `redb`.
+    /// `redb` (one file), `redis` (for several replicas) or `memory` (forgotten on exit). Default: `redb`.
     pub(crate) store: Option<StoreKind>,
     /// redb: the database file. Required there.
     pub(crate) path: Option<String>,
-    /// redb: the keys that seal the database. Default: a key is made once beside it.
+    /// redb, redis: the keys that seal what is stored. Required for redis; redb's default: a key is made once beside it.
     pub(crate) keys_file: Option<String>,
     /// memory: how many visitors it holds. Default: 100000.
     pub(crate) max_visitors: Option<u64>,
@@ -143,6 +144,52 @@ pub(crate) struct Session {
     pub(crate) lost_grace: Option<Span>,
     /// How long a cached token is used without asking the store. Default: `10s`.
     pub(crate) cache_validity: Option<Span>,
+    /// redis: the servers. Required there.
+    pub(crate) redis: Option<Redis>,
+}
+
+/// The Redis servers that hold the visitor sessions.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Redis {
+    /// The server, `redis://host:port`, or `rediss://` for TLS. This or `urls` is required.
+    pub(crate) url: Option<String>,
+    /// The sentinels, or some servers of the cluster.
+    pub(crate) urls: Option<Vec<String>>,
+    /// What the servers are to each other: `standalone`, `sentinel` or `cluster`. Default: `standalone`.
+    pub(crate) mode: Option<RedisMode>,
+    /// sentinel: what the sentinels call the master. Required there.
+    pub(crate) master_name: Option<String>,
+    /// The ACL user. Default: the one called `default`.
+    pub(crate) username: Option<String>,
+    /// The password. Default: none is sent.
+    pub(crate) password: Option<Secret>,
+    /// A file that holds the password.
+    pub(crate) password_file: Option<String>,
+    /// sentinel: the ACL user at the sentinels. Default: the one called `default`.
+    pub(crate) sentinel_username: Option<String>,
+    /// sentinel: the password at the sentinels. Default: none is sent.
+    pub(crate) sentinel_password: Option<Secret>,
+    /// sentinel: a file that holds it.
+    pub(crate) sentinel_password_file: Option<String>,
+    /// The number of the database. Default: 0.
+    pub(crate) database: Option<u32>,
+    /// What every key begins with. Default: `dressipi-sidecar:`.
+    pub(crate) key_prefix: Option<String>,
+    /// How long connecting may take, TLS and login included. Default: `1s`.
+    pub(crate) connect_timeout: Option<Span>,
+    /// How long one call may take in all, retries included. Default: `500ms`.
+    pub(crate) timeout: Option<Span>,
+    /// TLS: a PEM bundle of certificate authorities to trust instead of the system's.
+    pub(crate) ca_file: Option<String>,
+    /// TLS: our certificate, in PEM.
+    pub(crate) client_certificate_file: Option<String>,
+    /// TLS: its key, in PEM.
+    pub(crate) client_key_file: Option<String>,
+    /// How many replicas must confirm a write before it counts. Default: 0.
+    pub(crate) wait_replicas: Option<u32>,
+    /// How long they may take. Default: half of `timeout`.
+    pub(crate) wait_timeout: Option<Span>,
 }
 
 /// The visitor cookie.

@@ -89,6 +89,41 @@ fn every_shipped_file_loads() {
 }
 
 #[test]
+fn the_redis_example_loads_where_its_secrets_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "hunter2\n").unwrap();
+    let at_home = |key: &str| (key.to_owned(), secret.display().to_string());
+    let variables = [
+        at_home("SIDECAR__SESSION__KEYS_FILE"),
+        at_home("SIDECAR__SESSION__REDIS__PASSWORD_FILE"),
+    ];
+    let loaded = load(&self::folder().join("redis.toml"), variables)
+        .unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(loaded.warnings.len(), 0, "{:?}", loaded.warnings);
+    assert!(!format!("{:?}", loaded.config).contains("hunter2"));
+    let StoreSettings::Redis { settings, .. } = loaded.config.store else {
+        panic!("{:?}", loaded.config.store);
+    };
+    assert!(settings.tls.is_some() && settings.wait.is_some());
+    assert_eq!(settings.login.password.unwrap().expose(), "hunter2");
+}
+
+/// Whoever adds an example adds it to the tests above.
+#[test]
+fn every_shipped_file_is_known_here() {
+    let files = std::fs::read_dir(folder()).unwrap();
+    let mut names: Vec<_> = files
+        .map(|file| file.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(
+        names,
+        ["demo.toml", "minimal.toml", "redis.toml", "reference.toml"]
+    );
+}
+
+#[test]
 fn the_reference_names_every_key_and_no_other() {
     let text = std::fs::read_to_string(folder().join("reference.toml")).unwrap();
     let is_key =

@@ -15,12 +15,27 @@ pub(crate) struct Span(pub(crate) Duration);
 pub(crate) struct Bytes(pub(crate) u64);
 
 /// Where visitor sessions are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum StoreKind {
     /// In memory.
     Memory,
     /// In one file.
     Redb,
+    /// In Redis.
+    Redis,
+}
+
+/// What the Redis servers are to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum RedisMode {
+    /// One server.
+    Standalone,
+    /// A master and its replicas, watched by sentinels.
+    Sentinel,
+    /// A Redis Cluster.
+    Cluster,
 }
 
 /// `SameSite` of the visitor cookie.
@@ -89,19 +104,6 @@ pub(crate) enum LogFormat {
     Text,
     /// JSON.
     Json,
-}
-
-impl<'de> Deserialize<'de> for StoreKind {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match String::deserialize(deserializer)?.as_str() {
-            "memory" => Ok(Self::Memory),
-            "redb" => Ok(Self::Redb),
-            "redis" => Err(de::Error::custom(
-                "\"redis\" is not supported by this build; use \"redb\" (one replica) or \"memory\"",
-            )),
-            other => Err(de::Error::unknown_variant(other, &["memory", "redb"])),
-        }
-    }
 }
 
 impl<'de> Deserialize<'de> for Span {

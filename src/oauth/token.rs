@@ -164,14 +164,15 @@ impl AuthorizationCode {
 // === impl TokenSet ===
 
 impl TokenSet {
-    /// A token set that arrived at `now` and says that it lives for `expires_in`: it ends after the smaller of that and
-    /// the JWT's own lifetime, on our clock, so that the server's clock does not matter.
+    /// A token set that was asked for at `asked_at` and says that it lives for `expires_in`: it ends after the smaller of
+    /// that and the JWT's own lifetime, on our clock, so that the server's clock does not matter. Its life is counted from
+    /// the question and not from the answer, which may have been long on its way.
     pub fn arrived(
         access: AccessToken,
         refresh: RefreshToken,
         expires_in: Duration,
         generation: u32,
-        now: Timestamp,
+        asked_at: Timestamp,
     ) -> Self {
         let lifetime = match access.claims().lifetime {
             Some(own) => expires_in.min(own),
@@ -180,8 +181,8 @@ impl TokenSet {
         Self {
             access,
             refresh,
-            obtained_at: now,
-            expires_at: now + lifetime.min(MAX_LIFETIME),
+            obtained_at: asked_at,
+            expires_at: asked_at + lifetime.min(MAX_LIFETIME),
             generation,
         }
     }

@@ -24,6 +24,20 @@ mod redb_shared;
 mod redb_store;
 mod redb_tables;
 mod redb_writer;
+mod redis_connect;
+mod redis_keys;
+mod redis_line;
+mod redis_link;
+mod redis_map;
+mod redis_news;
+mod redis_nodes;
+mod redis_open;
+mod redis_outcome;
+mod redis_scan;
+mod redis_scripts;
+mod redis_settings;
+mod redis_shared;
+mod redis_store;
 mod store;
 mod unsaved;
 mod vault;
@@ -43,6 +57,12 @@ pub use policy::{OnLost, Policy, Replicas, Settings, StoreSettings};
 pub use record::{State, VisitorSession};
 pub use redb_file::OpenStoreError;
 pub use redb_store::RedbStore;
+pub use redis_connect::TlsFileError;
+pub use redis_open::OpenRedisError;
+pub use redis_settings::{
+    RedisAddress, RedisLogin, RedisServers, RedisSettings, RedisTls, RedisWait,
+};
+pub use redis_store::RedisStore;
 pub use store::{
     Acquired, Census, Cursor, Entry, Found, LeaseOwner, News, Page, PutError, SharedStore,
     StateTag, Store, StoreError, Stored, Version,

@@ -151,17 +151,19 @@ impl Performer {
                 let Some(begun) = self.begin_call(holding).await else {
                     return Event::LeaseEnded;
                 };
+                let asked_at = self.clock.now();
                 let result = self.server.exchange(grant).await;
                 self.end_call(key, Call::Exchange, &result, TokenError::label, begun);
-                Event::Exchanged(result)
+                Event::Exchanged(result, asked_at)
             }
             Command::Refresh(token) => {
                 let Some(begun) = self.begin_call(holding).await else {
                     return Event::LeaseEnded;
                 };
+                let asked_at = self.clock.now();
                 let result = self.server.refresh(token).await;
                 self.end_call(key, Call::Refresh, &result, TokenError::label, begun);
-                Event::Refreshed(result)
+                Event::Refreshed(result, asked_at)
             }
         }
     }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::redis_settings::RedisSettings;
+
 /// When a token is fresh, when a code is too old, how often a lost answer may be repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -84,6 +86,13 @@ pub enum StoreSettings {
         keys_file: Option<PathBuf>,
         /// How much memory the database's page cache may take, in bytes.
         cache_bytes: usize,
+    },
+    /// Redis or Valkey.
+    Redis {
+        /// The servers.
+        settings: Box<RedisSettings>,
+        /// The keyring, which all replicas must have.
+        keys_file: PathBuf,
     },
 }
 

@@ -22,12 +22,27 @@ pub struct SimulatorConfig {
     pub jwt_lifetime_s: Option<u64>,
     /// Life of an authorization code in seconds.
     pub code_lifetime_s: u64,
-    /// Whether a refresh returns a new refresh token and kills the old one.
+    /// Whether a refresh returns a new refresh token and ends the old one.
     pub rotate: bool,
+    /// What a refresh token is worth whose successor has been issued.
+    pub refresh_reuse: RefreshReuse,
     /// Whether the second use of a code revokes what the first one granted (RFC 6749 §4.1.2, a SHOULD).
     pub revoke_on_code_reuse: bool,
     /// Profiles beyond this number are refused with `temporarily_unavailable`: memory stays bounded.
     pub max_profiles: usize,
+}
+
+/// What a refresh token is worth whose successor has been issued: servers that rotate differ in this.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefreshReuse {
+    /// Nothing. An answer lost on its way to the client is a refresh token lost: no client can do anything about it.
+    #[default]
+    Refused,
+    /// It still works, and each use gives one more successor, until one of the successors was used: that one has arrived.
+    /// Its siblings end with the old one. In spirit what Auth0 calls the overlap period and Okta the grace period, without
+    /// their time limits.
+    UntilSuccessorUsed,
 }
 
 impl Default for SimulatorConfig {
@@ -42,6 +57,7 @@ impl Default for SimulatorConfig {
             jwt_lifetime_s: None,
             code_lifetime_s: 600,
             rotate: true,
+            refresh_reuse: RefreshReuse::Refused,
             revoke_on_code_reuse: false,
             max_profiles: 1_000_000,
         }
@@ -61,6 +77,7 @@ impl SimulatorConfig {
             jwt_lifetime_s: self.jwt_lifetime_s,
             code_lifetime_s: self.code_lifetime_s,
             rotate: self.rotate,
+            refresh_reuse: self.refresh_reuse,
             revoke_on_code_reuse: self.revoke_on_code_reuse,
             require_api_key: self.require_api_key,
         }
@@ -74,6 +91,7 @@ impl SimulatorConfig {
         set(&mut self.jwt_lifetime_s, patch.jwt_lifetime_s);
         set(&mut self.code_lifetime_s, patch.code_lifetime_s);
         set(&mut self.rotate, patch.rotate);
+        set(&mut self.refresh_reuse, patch.refresh_reuse);
         set(&mut self.revoke_on_code_reuse, patch.revoke_on_code_reuse);
         set(&mut self.require_api_key, patch.require_api_key);
     }
@@ -96,6 +114,8 @@ pub struct Settings {
     pub code_lifetime_s: u64,
     /// See [`SimulatorConfig::rotate`].
     pub rotate: bool,
+    /// See [`SimulatorConfig::refresh_reuse`].
+    pub refresh_reuse: RefreshReuse,
     /// See [`SimulatorConfig::revoke_on_code_reuse`].
     pub revoke_on_code_reuse: bool,
     /// See [`SimulatorConfig::require_api_key`].
@@ -115,6 +135,8 @@ pub struct SettingsPatch {
     pub code_lifetime_s: Option<u64>,
     /// See [`SimulatorConfig::rotate`].
     pub rotate: Option<bool>,
+    /// See [`SimulatorConfig::refresh_reuse`].
+    pub refresh_reuse: Option<RefreshReuse>,
     /// See [`SimulatorConfig::revoke_on_code_reuse`].
     pub revoke_on_code_reuse: Option<bool>,
     /// See [`SimulatorConfig::require_api_key`].
@@ -148,6 +170,9 @@ mod tests {
             ..Default::default()
         };
         config.apply(serde_json::from_str(r#"{"rotate":false}"#).unwrap());
+        assert_eq!(config.refresh_reuse, RefreshReuse::Refused);
+        config.apply(serde_json::from_str(r#"{"refresh_reuse":"until_successor_used"}"#).unwrap());
+        assert_eq!(config.refresh_reuse, RefreshReuse::UntilSuccessorUsed);
         assert_eq!((config.rotate, config.jwt_lifetime_s), (false, Some(5)));
         config.apply(serde_json::from_str(r#"{"jwt_lifetime_s":null}"#).unwrap());
         assert_eq!(config.jwt_lifetime_s, None);

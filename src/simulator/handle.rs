@@ -85,6 +85,23 @@ impl Simulator {
         self.world().model.profile_of(token)
     }
 
+    /// Whether a resource endpoint would make its answer for the profile of this access token now. Counts nothing.
+    pub fn accepts(&self, token: &str) -> bool {
+        let now_ms = self.now_ms();
+        let verdict = self.world().model.judge(Some(token), now_ms);
+        matches!(verdict, Verdict::Valid(_))
+    }
+
+    /// The id of the profile that this authorization code was issued for, whether or not the code is still good.
+    pub fn profile_of_code(&self, code: &str) -> Option<String> {
+        self.world().model.profile_of_code(code)
+    }
+
+    /// The id of the profile that this refresh token was issued for, whether or not it is still good.
+    pub fn profile_of_refresh_token(&self, token: &str) -> Option<String> {
+        self.world().model.profile_of_refresh_token(token)
+    }
+
     /// Queues a fault. A probability outside 0 to 1 is taken as the nearer of the two.
     pub fn add_fault(&self, fault: Fault) {
         let probability = fault.probability.clamp(0.0, 1.0);
@@ -197,6 +214,7 @@ impl World {
             profiles: self.model.profile_count(),
             code_reuse: self.model.counters.code_reuse,
             refresh_reuse: self.model.counters.refresh_reuse,
+            refresh_again: self.model.counters.refresh_again,
             ..self.tally.totals.clone()
         }
     }

@@ -48,8 +48,10 @@ pub struct Totals {
     pub token_parameters_in_query: u64,
     /// Codes that came a second time.
     pub code_reuse: u64,
-    /// Refresh tokens that came after their replacement was issued.
+    /// Refresh tokens that were refused because their replacement had been issued.
     pub refresh_reuse: u64,
+    /// Refresh tokens that worked once more, although their replacement had been issued.
+    pub refresh_again: u64,
     /// Faults that met a request, by name.
     pub faults: BTreeMap<&'static str, u64>,
     /// The most requests ever in flight together.

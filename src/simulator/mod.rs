@@ -5,7 +5,7 @@
 //! description alone and shares nothing with the OAuth client: what both got wrong together, no test would find.
 //!
 //! ```text
-//! clock ─► config, token, pkce, requests ─► model (PURE) ─┐
+//! clock ─► config, token, pkce, refresh, requests ─► model (PURE) ─┐
 //!                            faults, tally, catalogue ────┼─► handle ─► oauth, resource, control ─► http
 //!                                                         └──────────────────────────────────────► shop
 //! ```
@@ -26,6 +26,7 @@ mod mask;
 mod model;
 mod oauth;
 mod pkce;
+mod refresh;
 mod requests;
 mod resource;
 mod shop;
@@ -36,7 +37,7 @@ mod token;
 mod tests;
 
 pub use clock::{Clock, system_clock};
-pub use config::{Settings, SettingsPatch, SimulatorConfig};
+pub use config::{RefreshReuse, Settings, SettingsPatch, SimulatorConfig};
 pub use faults::{Endpoint, Fault, FaultError, FaultKind};
 pub use handle::Simulator;
 pub use ledger::{Ledger, MaxConcurrent, ProfileEntry, RequestEntry, ResourceTotals, Totals};

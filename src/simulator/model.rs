@@ -11,6 +11,7 @@ use super::config::SimulatorConfig;
 use super::ledger::ProfileEntry;
 use super::mask::fingerprint;
 use super::pkce;
+use super::refresh::{Line, RefreshToken, Use};
 use super::requests::{AuthorizeRequest, ErrorCode, Grant, OauthError, TokenRequest};
 use super::token::{AccessToken, NewAccessToken, SigningKey};
 pub use access::ExpiredAs;
@@ -34,6 +35,7 @@ pub(super) struct Model {
 pub(super) struct Counters {
     pub(super) code_reuse: u64,
     pub(super) refresh_reuse: u64,
+    pub(super) refresh_again: u64,
 }
 
 struct Profile {
@@ -42,20 +44,12 @@ struct Profile {
     challenge: Box<str>,
     created_at_ms: u64,
     code_spent: bool,
-    refresh: Refresh,
+    refresh: Line,
     revoked: bool,
     exchanges: u64,
     refreshes: u64,
     visits: u64,
     last_access_token: Option<String>,
-}
-
-/// The line of refresh tokens of a profile: each rotation starts a new generation and ends the one before.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Refresh {
-    NotYet,
-    Generation(u64),
-    Revoked,
 }
 
 /// The outcome of an authorize call.
@@ -109,7 +103,7 @@ impl Model {
             challenge: request.challenge.into(),
             created_at_ms: now_ms,
             code_spent: false,
-            refresh: Refresh::NotYet,
+            refresh: Line::NotYet,
             revoked: false,
             exchanges: 0,
             refreshes: 0,
@@ -174,14 +168,14 @@ impl Model {
         }
         profile.code_spent = true;
         profile.exchanges += 1;
-        profile.refresh = Refresh::Generation(0);
-        let refresh_token = self.key.seal("refresh", [index, 0]);
+        profile.refresh = Line::begun();
+        let refresh_token = self.seal_refresh(index, RefreshToken::FIRST);
         Ok(self.issue(index, Some(refresh_token), now_ms))
     }
 
     fn refresh(&mut self, client_id: &str, token: &str, now_ms: u64) -> Result<Issued, OauthError> {
         let refused = |why| Err(ErrorCode::InvalidGrant.because(why));
-        let Some([index, generation]) = self.key.open("refresh", token) else {
+        let Some([index, generation, sibling]) = self.key.open("refresh", token) else {
             return refused("the refresh token is unknown");
         };
         let Some(profile) = at(&mut self.profiles, index) else {
@@ -190,19 +184,36 @@ impl Model {
         if *profile.client_id != *client_id {
             return refused("the refresh token was issued to another client");
         }
-        if profile.revoked || profile.refresh == Refresh::Revoked {
-            return refused("the refresh token was revoked");
-        }
-        if profile.refresh != Refresh::Generation(generation) {
-            self.counters.refresh_reuse += 1;
-            return refused("the refresh token was replaced by a newer one");
-        }
+        let token = RefreshToken {
+            generation,
+            sibling,
+        };
+        let used = match profile.revoked {
+            true => Use::Revoked,
+            false => profile
+                .refresh
+                .used(token, self.config.rotate, self.config.refresh_reuse),
+        };
+        let rotated = match used {
+            Use::Revoked => return refused("the refresh token was revoked"),
+            Use::Replaced => {
+                self.counters.refresh_reuse += 1;
+                return refused("the refresh token was replaced by a newer one");
+            }
+            Use::Kept => None,
+            Use::Rotated { successor, again } => {
+                self.counters.refresh_again += u64::from(again);
+                Some(successor)
+            }
+        };
         profile.refreshes += 1;
-        let rotated = self.config.rotate.then(|| {
-            profile.refresh = Refresh::Generation(generation + 1);
-            self.key.seal("refresh", [index, generation + 1])
-        });
+        let rotated = rotated.map(|successor| self.seal_refresh(index, successor));
         Ok(self.issue(index, rotated, now_ms))
+    }
+
+    fn seal_refresh(&self, index: u64, token: RefreshToken) -> String {
+        self.key
+            .seal("refresh", [index, token.generation, token.sibling])
     }
 
     fn issue(&mut self, index: u64, refresh_token: Option<String>, now_ms: u64) -> Issued {
@@ -240,7 +251,7 @@ impl Model {
     pub(super) fn revoke_refresh_tokens(&mut self) {
         for profile in &mut self.profiles {
             if profile.code_spent {
-                profile.refresh = Refresh::Revoked;
+                profile.refresh = Line::Revoked;
             }
         }
     }

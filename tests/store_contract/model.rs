@@ -69,6 +69,8 @@ pub(super) fn compare(make: impl AsyncFn() -> Fixture) {
         .enable_all()
         .build()
         .unwrap();
+    // What the stores of all cases share stays up between them.
+    let _keep = runtime.block_on(make());
     let run = |steps: Vec<Step>| {
         runtime.block_on(async {
             let fixture = make().await;

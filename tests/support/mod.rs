@@ -2,8 +2,11 @@
 
 mod app;
 mod blob;
+pub mod link;
 mod pattern;
 mod process;
+pub mod redis;
+pub mod resp;
 mod sidecar;
 mod tls;
 mod websocket;
@@ -13,7 +16,7 @@ pub use app::App;
 pub use blob::Blobs;
 pub use pattern::Pattern;
 pub use process::Process;
-pub use sidecar::Sidecar;
+pub use sidecar::{Sidecar, SidecarBuilder};
 pub use tls::{Authority, Identity, TlsUpstream};
 pub use websocket::{EchoSocket, open_websocket};
 pub use wire::{Raw, RawUpstream, empty, fed, full, http1, http2, send, streamed};

@@ -6,12 +6,13 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
+use base64::Engine;
 use http::Version;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use parking_lot::Mutex;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpStream};
@@ -56,6 +57,10 @@ impl Authority {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // OpenSSL takes a certificate for self-signed that has its issuer's name.
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "Test authority");
         let key = KeyPair::generate().unwrap();
         let pem = params.self_signed(&key).unwrap().pem();
         let issuer = Issuer::new(params, key);
@@ -104,6 +109,19 @@ impl Clone for Identity {
 }
 
 impl Identity {
+    /// Writes the certificate and its key as PEM files, called after `name`.
+    pub fn write(&self, folder: &Path, name: &str) -> (PathBuf, PathBuf) {
+        let pem = |kind: &str, der: &[u8]| {
+            let body = base64::engine::general_purpose::STANDARD.encode(der);
+            format!("-----BEGIN {kind}-----\n{body}\n-----END {kind}-----\n")
+        };
+        let certificate = folder.join(format!("{name}.pem"));
+        let key = folder.join(format!("{name}.key"));
+        std::fs::write(&certificate, pem("CERTIFICATE", &self.certificate)).unwrap();
+        std::fs::write(&key, pem("PRIVATE KEY", self.key.secret_der())).unwrap();
+        (certificate, key)
+    }
+
     /// A certificate for `name` that no authority vouches for.
     pub fn self_signed(name: &str) -> Self {
         let key = KeyPair::generate().unwrap();

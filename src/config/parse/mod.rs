@@ -8,6 +8,7 @@ mod files;
 mod listeners;
 mod names;
 mod process;
+mod redis;
 mod report;
 mod routes;
 mod session;

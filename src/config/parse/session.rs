@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::files;
 use super::report::{Report, duration, key};
+use super::{files, redis};
 use crate::config::file;
 use crate::config::values::{Bytes, OnLost as RawOnLost, StoreKind};
 use crate::session::{OnLost, Policy, Replicas, Settings, StoreSettings};
@@ -144,20 +144,22 @@ fn store(report: &mut Report<'_>, raw: &mut file::Session) -> Option<StoreSettin
     match raw.store.unwrap_or(StoreKind::Redb) {
         StoreKind::Memory => Some(memory(report, raw)),
         StoreKind::Redb => redb(report, raw),
+        StoreKind::Redis => redis::parse(report, raw),
     }
 }
 
 fn memory(report: &mut Report<'_>, raw: &file::Session) -> StoreSettings {
     let foreign = [
-        ("path", raw.path.is_some()),
-        ("keys_file", raw.keys_file.is_some()),
-        ("page_cache", raw.page_cache.is_some()),
+        ("path", raw.path.is_some(), "redb"),
+        ("keys_file", raw.keys_file.is_some(), "redb"),
+        ("page_cache", raw.page_cache.is_some(), "redb"),
+        ("redis", raw.redis.is_some(), "redis"),
     ];
-    for (name, _) in foreign.into_iter().filter(|(_, given)| *given) {
+    for (name, _, store) in foreign.into_iter().filter(|(_, given, _)| *given) {
         report.problem_hint(
             &key("session", name),
             "has no meaning for the memory store",
-            "leave it out, or set store = \"redb\"",
+            format!("leave it out, or set store = \"{store}\""),
         );
     }
     report.warning(
@@ -180,6 +182,10 @@ fn redb(report: &mut Report<'_>, raw: &mut file::Session) -> Option<StoreSetting
             "has no meaning for the redb store",
             hint,
         );
+    }
+    if raw.redis.is_some() {
+        let hint = "set store = \"redis\", or leave it out";
+        report.problem_hint(&at("redis"), "has no meaning for the redb store", hint);
     }
     let Bytes(page_cache) = raw.page_cache.unwrap_or(Bytes(PAGE_CACHE));
     let cache_bytes = usize::try_from(page_cache).unwrap_or(usize::MAX);

@@ -43,6 +43,7 @@ impl Flow {
         mut self,
         base: Base,
         result: Result<TokenAnswer, TokenError>,
+        asked_at: Timestamp,
         now: Timestamp,
     ) -> Step {
         match result {
@@ -51,7 +52,7 @@ impl Flow {
                 refresh: Some(refresh),
                 expires_in,
             }) => {
-                let tokens = TokenSet::arrived(access, refresh, expires_in, 0, now);
+                let tokens = TokenSet::arrived(access, refresh, expires_in, 0, asked_at);
                 self.save(
                     base.version,
                     base.with(State::Active(tokens)),
@@ -90,6 +91,7 @@ impl Flow {
         base: Base,
         old: TokenSet,
         result: Result<TokenAnswer, TokenError>,
+        asked_at: Timestamp,
         now: Timestamp,
     ) -> Step {
         let generation = old.generation.saturating_add(1);
@@ -100,7 +102,7 @@ impl Flow {
                 expires_in,
             }) => {
                 let refresh = refresh.unwrap_or(old.refresh);
-                let tokens = TokenSet::arrived(access, refresh, expires_in, generation, now);
+                let tokens = TokenSet::arrived(access, refresh, expires_in, generation, asked_at);
                 self.save(base.version, base.with(State::Active(tokens)), Then::Use)
             }
             Err(TokenError::InvalidGrant) => {

@@ -64,6 +64,8 @@ enum Stage {
     DoubtingCode { base: Base },
     /// `tokens` were declared dead: waiting for the record, before that is believed.
     DoubtingTokens { tokens: TokenSet },
+    /// An announcement may have been written or not, and no call follows from it: waiting for the record, to take it back.
+    TakingBack { announced: VisitorSession },
     /// Waiting for a write.
     Saving { session: VisitorSession, then: Then },
 }
@@ -163,6 +165,9 @@ impl Flow {
             (Stage::Authorizing { .. } | Stage::Exchanging { .. }, Event::LeaseEnded) => {
                 self.acquire_again(None)
             }
+            (Stage::TakingBack { announced }, Event::Loaded(record)) => {
+                self.take_back(announced, record, now)
+            }
             (Stage::Comparing { ours, .. }, Event::LoadFailed) => {
                 self.keep(ours, Err(Unavailable::Store))
             }
@@ -173,11 +178,11 @@ impl Flow {
             (Stage::Authorizing { base }, Event::Authorized(result)) => {
                 self.authorized(base, result, now)
             }
-            (Stage::Exchanging { base }, Event::Exchanged(result)) => {
-                self.exchanged(base, result, now)
+            (Stage::Exchanging { base }, Event::Exchanged(result, asked_at)) => {
+                self.exchanged(base, result, asked_at, now)
             }
-            (Stage::Refreshing { base, tokens }, Event::Refreshed(result)) => {
-                self.refreshed(base, tokens, result, now)
+            (Stage::Refreshing { base, tokens }, Event::Refreshed(result, asked_at)) => {
+                self.refreshed(base, tokens, result, asked_at, now)
             }
             (Stage::Saving { session, then }, Event::Saved(version)) => {
                 self.saved(session, then, version, now)
@@ -204,7 +209,10 @@ impl Flow {
         else {
             return self.authorize(Base::none(now), now);
         };
-        if !is_stored && session.must_be_stored_first() {
+        // With other replicas, nothing is built on what only this process knows: if it died, two steps would be lost.
+        let must_be_stored =
+            session.must_be_stored_first() || self.alone && self.policy.replicas.is_some();
+        if !is_stored && must_be_stored {
             return self.save(version, session, Then::Decide);
         }
         let mut base = Base::of(version, &session);

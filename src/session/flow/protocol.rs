@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Flow;
+use crate::clock::Timestamp;
 use crate::oauth::{
     AuthorizeError, Grant, RefreshToken, TokenAnswer, TokenError, TokenFingerprint, TokenSet,
 };
@@ -61,10 +62,10 @@ pub enum Event {
     AuthorizeWithheld,
     /// The authorize call's result.
     Authorized(Result<Grant, AuthorizeError>),
-    /// The exchange's result.
-    Exchanged(Result<TokenAnswer, TokenError>),
-    /// The refresh's result.
-    Refreshed(Result<TokenAnswer, TokenError>),
+    /// The exchange's result, and when it was asked for: a token's life may begin there.
+    Exchanged(Result<TokenAnswer, TokenError>, Timestamp),
+    /// The refresh's result, and when it was asked for.
+    Refreshed(Result<TokenAnswer, TokenError>, Timestamp),
     /// The write is confirmed.
     Saved(Version),
     /// Another version was there; nothing was written.

@@ -39,6 +39,26 @@ impl Flow {
         }
     }
 
+    /// The announced call is not made: whoever comes next must not wait for its answer.
+    pub(super) fn take_back(
+        self,
+        announced: VisitorSession,
+        record: Option<Loaded>,
+        now: Timestamp,
+    ) -> Step {
+        match record {
+            Some(Loaded {
+                session,
+                version: Some(version),
+                ..
+            }) if session == announced => {
+                let base = Base::announced(version, session);
+                self.not_authorized(base, Then::GiveUp(Unavailable::Store), now)
+            }
+            _ => self.give_up(Unavailable::Store),
+        }
+    }
+
     fn save_attempts(
         self,
         mut base: Base,
@@ -139,7 +159,11 @@ impl Flow {
 
     pub(super) fn save_failed(self, session: VisitorSession, then: Then, now: Timestamp) -> Step {
         if then == Then::Authorize {
-            return self.give_up(Unavailable::Store);
+            let announced = session;
+            return self.ask(Stage::TakingBack { announced }, Command::Reload);
+        }
+        if let Then::GiveUp(reason) = then {
+            return self.give_up(reason);
         }
         let result = match (then, session.tokens()) {
             (Then::Use, Some(tokens)) if self.still_usable(tokens, now) => Ok(tokens.clone()),

@@ -78,9 +78,24 @@ impl Model {
 
     /// The profile that a token value was issued for, whatever it is worth now.
     pub(in crate::simulator) fn profile_of(&self, token: &str) -> Option<String> {
-        let known = self.key.recognise(token)?;
+        self.profile_at(self.key.recognise(token)?.profile)
+    }
+
+    /// The profile that a code was issued for, whatever it is worth now.
+    pub(in crate::simulator) fn profile_of_code(&self, code: &str) -> Option<String> {
+        let [index] = self.key.open("code", code)?;
+        self.profile_at(index)
+    }
+
+    /// The profile that a refresh token was issued for, whatever it is worth now.
+    pub(in crate::simulator) fn profile_of_refresh_token(&self, token: &str) -> Option<String> {
+        let [index, _, _] = self.key.open("refresh", token)?;
+        self.profile_at(index)
+    }
+
+    fn profile_at(&self, index: u64) -> Option<String> {
         self.profiles
-            .get(usize::try_from(known.profile).ok()?)
+            .get(usize::try_from(index).ok()?)
             .map(|profile| profile.id.clone())
     }
 

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed test may panic")]
 
 use super::*;
+use crate::simulator::config::RefreshReuse;
 
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
@@ -178,6 +179,43 @@ fn rotation_replaces_the_refresh_token_and_counts_the_reuse_of_the_old_one() {
     );
     assert_eq!(model.counters.refresh_reuse, 1);
     assert!(refresh(&mut model, &second, NOW).is_ok());
+}
+
+#[test]
+fn with_reuse_allowed_a_lost_answer_costs_no_refresh_token() {
+    let mut model = model();
+    model.config.refresh_reuse = RefreshReuse::UntilSuccessorUsed;
+    let code = authorize(&mut model);
+    let first = exchange(&mut model, &code.code)
+        .unwrap()
+        .refresh_token
+        .unwrap();
+    let mut successor = || {
+        refresh(&mut model, &first, NOW)
+            .unwrap()
+            .refresh_token
+            .unwrap()
+    };
+    let (lost, arrived) = (successor(), successor());
+    assert!(lost != arrived, "each answer has a token of its own");
+    assert_eq!(
+        model.profile_of_refresh_token(&lost),
+        Some(code.profile.clone())
+    );
+    assert_eq!(model.profile_of_code(&code.code), Some(code.profile));
+    assert_eq!(
+        (model.counters.refresh_again, model.counters.refresh_reuse),
+        (1, 0)
+    );
+
+    assert!(refresh(&mut model, &arrived, NOW).is_ok());
+    for ended in [&first, &lost] {
+        assert_eq!(
+            code_of(refresh(&mut model, ended, NOW)),
+            ErrorCode::InvalidGrant
+        );
+    }
+    assert_eq!(model.counters.refresh_reuse, 2);
 }
 
 #[test]
