@@ -15,7 +15,8 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 
 use super::context::{Exchange, Replay};
-use super::headers::{SIDECAR, forget_spelling, host, protect_personal_answer, set_visitor_cookie};
+use super::edit::{edit_answer, edit_request, forget_spelling};
+use super::headers::{SIDECAR, host, protect_personal_answer, set_visitor_cookie};
 use super::replay::{Verdict, verdict};
 use super::rescue::Rescue;
 use super::snapshot::Snapshot;
@@ -159,13 +160,6 @@ impl ProxyHttp for Proxy {
         }
         let (route, rules) = ctx.expect_route()?;
         let received = exchange.req_header();
-        let host = host(received);
-        if let Some(host) = &host
-            && !request.headers.contains_key(HOST)
-        {
-            // pingora makes `:authority` of it again, where the upstream speaks HTTP/2.
-            request.insert_header(HOST, host.clone())?;
-        }
         if let Cow::Owned(target) = route::rewrite(received.raw_path(), route) {
             request.set_raw_path(&target)?;
         }
@@ -174,13 +168,21 @@ impl ProxyHttp for Proxy {
         let listener = ctx.snapshot.listeners.get(self.0.listener);
         let trusted =
             listener.is_some_and(|listener| forwarded::is_trusted(peer, &listener.trusted_proxies));
-        // Where `Host` passes unchanged, saying it twice says nothing.
-        let host = host.filter(|_| rules.headers.sets_host());
-        forwarded::apply(request, peer, trusted, host.as_ref());
-        trace::apply(request);
-        rules
-            .headers
-            .apply_to_request(request, ctx.visitor.authorized());
+        edit_request(request, |headers| {
+            let missing = !headers.contains_key(HOST);
+            // Where `Host` passes unchanged, saying it twice says nothing.
+            let replaced = rules.headers.sets_host();
+            let host = (missing || replaced).then(|| host(received)).flatten();
+            if let Some(host) = host.as_ref().filter(|_| missing) {
+                // pingora makes `:authority` of it again, where the upstream speaks HTTP/2.
+                headers.insert(HOST, host.clone());
+            }
+            forwarded::apply(headers, peer, trusted, host.as_ref().filter(|_| replaced));
+            trace::apply(headers);
+            rules
+                .headers
+                .apply_to_request(headers, ctx.visitor.authorized());
+        });
         Ok(())
     }
 
@@ -206,7 +208,7 @@ impl ProxyHttp for Proxy {
         ctx: &mut Exchange,
     ) -> Result<()> {
         let (route, rules) = ctx.expect_route()?;
-        rules.headers.apply_to_answer(answer);
+        edit_answer(answer, |headers| rules.headers.apply_to_answer(headers));
         if is_interim(answer) {
             return Ok(());
         }

@@ -8,14 +8,16 @@ mod cookie;
 mod cookies;
 mod creation;
 mod id;
+mod known;
 mod rules;
 mod source;
 
 pub use bots::is_bot;
-pub use consent::{Consent, consent};
+pub use consent::{Consent, Seen, consent};
 pub use cookie::{CookieJar, Minted};
-pub use cookies::{Cookies, Lookup};
+pub use cookies::{Change, Cookies, Lookup};
 pub use creation::{Arrival, may_create};
 pub use id::{IdentityKey, Namespace, VisitorId, VisitorKey};
+pub use known::KnownCookies;
 pub use rules::{ConsentRules, CookieSettings, CreateOn, CreationRules, RequiredCookie, SameSite};
 pub use source::VisitorSource;
