@@ -24,7 +24,7 @@ use super::{forwarded, route, trace};
 use crate::clock::Clock;
 use crate::config::{Credentials, UpstreamRef};
 use crate::session::Manager;
-use crate::telemetry::{AccessLine, InFlight, Metrics};
+use crate::telemetry::{AccessLine, AccessLog, InFlight, Metrics};
 
 /// One listener's proxy.
 pub struct Proxy(pub(super) ProxyParts);
@@ -43,6 +43,8 @@ pub struct ProxyParts {
     pub metrics: Arc<Metrics>,
     /// The count of exchanges in flight.
     pub in_flight: InFlight,
+    /// Where access lines go.
+    pub access_log: AccessLog,
 }
 
 /// A rejected token is to be replaced and the request sent once more.
@@ -348,20 +350,20 @@ impl ProxyHttp for Proxy {
         }
         if ctx.snapshot.access_log {
             let request = exchange.req_header();
-            AccessLine {
-                method: request.method.as_str(),
-                path: &String::from_utf8_lossy(route::path(request.raw_path())),
+            self.0.access_log.write(AccessLine {
+                at: self.0.clock.now(),
+                method: request.method.clone(),
+                path: String::from_utf8_lossy(route::path(request.raw_path())).into_owned(),
                 status: answered.then(|| status.as_u16()),
-                route: route.map(|(route, _)| route.path.as_str()),
-                visitor: ctx.visitor.key(),
+                route: route.map(|(_, rules)| rules.name.clone()),
+                visitor: ctx.visitor.key().copied(),
                 token: ctx.visitor.label(),
                 took,
                 sent: exchange.body_bytes_sent(),
                 error: error
                     .filter(|_| ctx.rescue.is_none())
-                    .map(|error| error.etype().as_str()),
-            }
-            .write();
+                    .map(|error| error.etype().as_str().to_owned()),
+            });
         }
     }
 

@@ -47,6 +47,8 @@ pub(super) struct RouteRules {
     pub(super) headers: HeaderRules,
     pub(super) pool: Arc<Pool>,
     pub(super) metrics: RouteMetrics,
+    /// The route's path, for the access log.
+    pub(super) name: Arc<str>,
 }
 
 /// Why a configuration gives no snapshot.
@@ -86,6 +88,7 @@ impl Snapshot {
             let rules = RouteRules {
                 headers: HeaderRules::new(route, &names),
                 metrics: metrics.route(&route.path, pool.name()),
+                name: route.path.as_str().into(),
                 pool,
             };
             (route.clone(), rules)
