@@ -35,7 +35,7 @@ pub(super) fn apply(
     } else {
         remove_all(headers, is_forwarding);
         if let Some(peer) = peer
-            && let Ok(peer) = HeaderValue::try_from(text_of(peer.to_canonical()))
+            && let Some(peer) = value_of(peer.to_canonical())
         {
             headers.insert(FOR, peer);
         }
@@ -46,7 +46,7 @@ pub(super) fn apply(
 /// Adds this hop to what the proxies before said.
 fn extend(headers: &mut HeaderMap, peer: Option<IpAddr>, host: Option<&HeaderValue>) {
     if let Some(peer) = peer.map(|peer| peer.to_canonical()) {
-        append(headers, FOR, text_of(peer));
+        append(headers, FOR, peer.to_string());
         if headers.contains_key(FORWARDED) {
             let node = match peer {
                 IpAddr::V4(address) => format!("for={address}"),
@@ -75,23 +75,25 @@ fn set_host(headers: &mut HeaderMap, host: Option<&HeaderValue>) {
     }
 }
 
-/// The address as text; what nearly always comes, an IPv4 address, without the formatting machinery.
-fn text_of(address: IpAddr) -> String {
+/// The address as a header value; what nearly always comes, an IPv4 address, without the formatting machinery and in one
+/// allocation.
+fn value_of(address: IpAddr) -> Option<HeaderValue> {
     let IpAddr::V4(address) = address else {
-        return address.to_string();
+        return HeaderValue::try_from(address.to_string()).ok();
     };
-    let mut text = String::with_capacity(15);
+    let mut text = [b'.'; 15];
+    let mut length = 0;
     for (index, byte) in address.octets().into_iter().enumerate() {
-        if index > 0 {
-            text.push('.');
-        }
+        // The dots are there already.
+        length += usize::from(index > 0);
         for (power, least) in [(100, 100), (10, 10), (1, 0)] {
             if byte >= least {
-                text.push(char::from(b'0' + byte / power % 10));
+                text[length] = b'0' + byte / power % 10;
+                length += 1;
             }
         }
     }
-    text
+    HeaderValue::from_bytes(&text[..length]).ok()
 }
 
 /// Appends an element to a list header, all in one field line.
@@ -174,7 +176,7 @@ mod tests {
             "::1",
             "2001:db8::7",
         ] {
-            assert_eq!(text_of(text.parse().unwrap()), text);
+            assert_eq!(value_of(text.parse().unwrap()).unwrap(), text);
         }
     }
 
