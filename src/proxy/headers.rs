@@ -6,6 +6,7 @@ use http::header::{
     AUTHORIZATION, CACHE_CONTROL, COOKIE, EXPIRES, HOST, PROXY_AUTHORIZATION, SET_COOKIE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
+use memchr::memmem::Finder;
 use pingora::http::{RequestHeader, ResponseHeader};
 
 use super::edit::remove_all;
@@ -57,7 +58,8 @@ pub(super) struct HeaderRules {
     api_key: Option<(HeaderName, HeaderValue)>,
     subn: Option<HeaderName>,
     cookies: Vec<String>,
-    visitor_cookie: String,
+    /// Looks for the visitor cookie's name.
+    visitor_cookie: Finder<'static>,
     host: Option<HeaderValue>,
 }
 
@@ -97,7 +99,7 @@ impl HeaderRules {
                 .map(|value| (names.api_key.clone(), value)),
             subn: route.subn_header.clone(),
             cookies: route.cookies.clone(),
-            visitor_cookie: names.visitor_cookie.clone(),
+            visitor_cookie: Finder::new(&names.visitor_cookie).into_owned(),
             host: to_dressipi.then(|| names.dressipi_host.clone()),
         }
     }
@@ -134,14 +136,14 @@ impl HeaderRules {
         let change = if self.to_dressipi {
             cookies.retain(|name| {
                 self.cookies.iter().any(|listed| listed.as_bytes() == name)
-                    && name != self.visitor_cookie.as_bytes()
+                    && name != self.visitor_cookie.needle()
                     && !(with_token
                         && COOKIES_OVER_TOKEN
                             .iter()
                             .any(|over| over.as_bytes() == name))
             })
         } else {
-            cookies.without(self.visitor_cookie.as_bytes())
+            cookies.without(&self.visitor_cookie)
         };
         match change {
             Change::None => {}

@@ -11,7 +11,7 @@ use super::policy::Policy;
 use crate::clock::Timestamp;
 use crate::oauth::{TokenFingerprint, TokenSet};
 use crate::secret::Secret;
-use crate::visitor::VisitorKey;
+use crate::visitor::{VisitorKey, VisitorKeyHasher};
 
 /// Turns an access token into the header value that carries it; `None` where no header can.
 pub type RenderToken = Arc<dyn Fn(&Secret) -> Option<HeaderValue> + Send + Sync>;
@@ -32,7 +32,9 @@ pub(super) struct Usable {
 }
 
 /// The cache.
-pub(super) struct TokenCache(moka::sync::Cache<VisitorKey, Arc<Usable>>);
+pub(super) struct TokenCache(moka::sync::Cache<VisitorKey, Arc<Usable>, KeyHash>);
+
+type KeyHash = std::hash::BuildHasherDefault<VisitorKeyHasher>;
 
 // === impl Authorized ===
 
@@ -73,7 +75,8 @@ impl fmt::Debug for Authorized {
 
 impl TokenCache {
     pub(super) fn new(capacity: u64) -> Self {
-        Self(moka::sync::Cache::new(capacity))
+        let cache = moka::sync::Cache::builder().max_capacity(capacity);
+        Self(cache.build_with_hasher(KeyHash::default()))
     }
 
     /// The visitor's token with its freshness, unless it is expired or rejected.

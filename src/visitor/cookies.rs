@@ -3,6 +3,7 @@
 
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
+use memchr::memmem::Finder;
 
 /// The cookies of a request, which may lie in several headers (RFC 9113 §8.2.3).
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +32,7 @@ pub enum Change {
     Remove,
 }
 
-/// `name=value` pairs with where they begin, trimmed, in the order in which they stand.
+/// `name=value` pairs, trimmed, in the order in which they stand.
 struct Pairs<'a> {
     whole: &'a [u8],
     /// Where the rest begins.
@@ -47,7 +48,7 @@ impl<'a> Cookies<'a> {
     /// Shows every cookie that has a value, with its name in just this spelling, to `see`.
     pub fn each(&self, mut see: impl FnMut(&'a [u8], &'a [u8])) {
         for field in self.0.get_all(COOKIE) {
-            for (_, pair) in Pairs::of(field.as_bytes()) {
+            for pair in Pairs::of(field.as_bytes()) {
                 if let (name, Some(value)) = split(pair) {
                     see(name, value);
                 }
@@ -62,7 +63,7 @@ impl<'a> Cookies<'a> {
         let (mut fields, mut dropped) = (0, false);
         for field in self.0.get_all(COOKIE) {
             fields += 1;
-            for (_, pair) in Pairs::of(field.as_bytes()) {
+            for pair in Pairs::of(field.as_bytes()) {
                 if keep(split(pair).0) {
                     if !kept.is_empty() {
                         kept.extend_from_slice(b"; ");
@@ -80,26 +81,29 @@ impl<'a> Cookies<'a> {
         }
     }
 
-    /// The `Cookie` header without the cookies called `name`: what every request of a known visitor needs, so nothing but the
-    /// one pair is cut out where it can be.
-    pub fn without(&self, name: &[u8]) -> Change {
+    /// The `Cookie` header without the cookies that are called what `name` looks for: what every request of a known visitor
+    /// needs, so where the name stands once and is a cookie's, nothing but that one is looked at.
+    pub fn without(&self, name: &Finder<'_>) -> Change {
         let mut fields = self.0.get_all(COOKIE).iter();
-        let (Some(field), None) = (fields.next(), fields.next()) else {
-            return self.retain(|other| other != name);
+        let field = match (fields.next(), fields.next()) {
+            (Some(field), None) => field.as_bytes(),
+            _ => return self.retain(|other| other != name.needle()),
         };
-        let field = field.as_bytes();
-        let named = |(_, pair): &(usize, &[u8])| split(pair).0 == name;
-        let mut pairs = Pairs::of(field);
-        let Some((begin, _)) = pairs.find(named) else {
+        let Some(begin) = name.find(field) else {
             return Change::None;
         };
-        let end = pairs.at;
-        if pairs.any(|pair| named(&pair)) {
-            return self.retain(|other| other != name);
+        let end = match memchr::memchr(b';', &field[begin..]) {
+            Some(length) => begin + length,
+            None => field.len(),
+        };
+        let (before, after) = (&field[..begin], &field[end..]);
+        let alone = matches!(before.trim_ascii_end().last(), None | Some(b';'))
+            && split(field[begin..end].trim_ascii()).0 == name.needle()
+            && name.find(after).is_none();
+        if !alone {
+            return self.retain(|other| other != name.needle());
         }
-        let before = trim(&field[..begin]);
-        let after = trim(&field[end.min(field.len())..]);
-        Change::to(match (before, after) {
+        Change::to(match (trim(before), trim(after)) {
             ([], one) | (one, []) => one.to_vec(),
             (before, after) => [before, b"; ", after].concat(),
         })
@@ -160,9 +164,9 @@ impl<'a> Pairs<'a> {
 }
 
 impl<'a> Iterator for Pairs<'a> {
-    type Item = (usize, &'a [u8]);
+    type Item = &'a [u8];
 
-    fn next(&mut self) -> Option<(usize, &'a [u8])> {
+    fn next(&mut self) -> Option<&'a [u8]> {
         while self.at < self.whole.len() {
             let begin = self.at;
             let rest = &self.whole[begin..];
@@ -170,7 +174,7 @@ impl<'a> Iterator for Pairs<'a> {
             self.at = begin + length + 1;
             let pair = rest[..length].trim_ascii();
             if !pair.is_empty() {
-                return Some((begin, pair));
+                return Some(pair);
             }
         }
         None
@@ -246,9 +250,16 @@ mod tests {
             ("a=1; vv=x; w=v", Change::None),
         ] {
             let headers = headers(&[whole]);
-            assert_eq!(Cookies::new(&headers).without(b"v"), left, "{whole}");
+            assert_eq!(
+                Cookies::new(&headers).without(&Finder::new("v")),
+                left,
+                "{whole}"
+            );
         }
-        assert_eq!(Cookies::new(&headers(&[])).without(b"v"), Change::None);
+        assert_eq!(
+            Cookies::new(&headers(&[])).without(&Finder::new("v")),
+            Change::None
+        );
     }
 
     /// What is left after a change, pair by pair.
@@ -261,7 +272,7 @@ mod tests {
         let fields = after.get_all(COOKIE).iter();
         fields
             .flat_map(|field| Pairs::of(field.as_bytes()))
-            .map(|(_, pair)| pair.to_vec())
+            .map(<[u8]>::to_vec)
             .collect()
     }
 
@@ -274,7 +285,7 @@ mod tests {
             let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
             let headers = headers(&fields);
             let cookies = Cookies::new(&headers);
-            let cut = pairs_after(&cookies.without(b"v"), &headers);
+            let cut = pairs_after(&cookies.without(&Finder::new("v")), &headers);
             let kept = pairs_after(&cookies.retain(|name| name != b"v"), &headers);
             prop_assert_eq!(&cut, &kept);
             prop_assert!(cut.iter().all(|pair| split(pair).0 != b"v"));
