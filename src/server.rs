@@ -32,7 +32,7 @@ use crate::session::{
     OpenStoreError, Parts, RedbStore, RedisStore, Store, StoreSettings, Vault, VaultError,
     generate_key_line,
 };
-use crate::telemetry::{InFlight, Metrics};
+use crate::telemetry::{AccessLog, AccessLogGuard, InFlight, Metrics};
 use crate::visitor::CookieJar;
 
 /// A sidecar that serves.
@@ -47,6 +47,8 @@ pub struct Running {
     stop_listening: watch::Sender<bool>,
     listeners: JoinSet<()>,
     background: JoinSet<()>,
+    /// Last: it writes the lines of the requests that end with the rest.
+    access_log: AccessLogGuard,
 }
 
 /// How a sidecar came to its end.
@@ -84,6 +86,9 @@ pub enum StartError {
     /// The runtime ended while the store was being opened.
     #[error("interrupted while the session store was being opened")]
     Interrupted,
+    /// The access log's thread.
+    #[error("the thread of the access log cannot be started: {0}")]
+    AccessLog(io::Error),
     /// An address cannot be listened on.
     #[error("{key}: {address} cannot be listened on: {source}")]
     Bind {
@@ -152,6 +157,8 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
     let (stop_listening, shutdown) = watch::channel(false);
     let health = Health::default();
     let in_flight = InFlight::default();
+    let (access_log, access_log_guard) =
+        AccessLog::start(metrics.clone()).map_err(StartError::AccessLog)?;
     let mut running = Running {
         addresses: Vec::new(),
         admin: None,
@@ -163,6 +170,7 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
         stop_listening,
         listeners: JoinSet::new(),
         background: JoinSet::new(),
+        access_log: access_log_guard,
     };
     for (listener, (socket, address)) in sockets.into_iter().enumerate() {
         let proxy = Proxy::new(ProxyParts {
@@ -172,6 +180,7 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
             clock: clock.clone(),
             metrics: metrics.clone(),
             in_flight: in_flight.clone(),
+            access_log: access_log.clone(),
         });
         running.addresses.push(address);
         running.listeners.spawn(serve(
@@ -384,6 +393,8 @@ impl Running {
         let cut_off = self.in_flight.count();
         let unsaved = self.manager.close(CLOSE_BOUND).await;
         self.background.shutdown().await;
+        // Waits in a thread where waiting is allowed.
+        let _ = tokio::task::spawn_blocking(move || drop(self.access_log)).await;
         Stopped { cut_off, unsaved }
     }
 }

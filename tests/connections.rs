@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use dressipi_sidecar::simulator::SimulatorConfig;
 use futures::{SinkExt, StreamExt};
 use http::{Request, Version};
 use http_body_util::BodyExt;
@@ -79,6 +80,46 @@ async fn a_pooled_connection_that_dies_under_a_request_is_replaced_unnoticed() {
         assert!(client.head().await.starts_with("http/1.1 200 "));
         assert_eq!(client.exactly(2).await, b"ok");
     }
+}
+
+/// The token in a request's head.
+fn token(head: &str) -> String {
+    let mut lines = head.lines();
+    let token = lines.find_map(|line| line.strip_prefix("x-dressipi-jwt: "));
+    token.expect("the request has a token").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn invariant_5_a_retry_after_the_token_has_expired_carries_another_one() {
+    const LIFETIME: u64 = 4;
+    let upstream = RawUpstream::bind().await;
+    let dressipi = Dressipi::with(SimulatorConfig {
+        access_token_lifetime_s: LIFETIME,
+        ..SimulatorConfig::default()
+    })
+    .await;
+    let sidecar = Sidecar::behind(&dressipi)
+        .app_at(upstream.address)
+        .start()
+        .await;
+    let mut client = Raw::connect(sidecar.trusted_address()).await;
+    let request = "GET /x HTTP/1.1\r\nhost: shop.example\r\nx-visitor-id: ada\r\n\r\n";
+    client.send(request).await;
+    let mut pooled = upstream.accept().await;
+    pooled.head().await;
+    pooled.send(OK).await;
+    client.head().await;
+    client.exactly(2).await;
+    client.send(request).await;
+    let sent = token(&pooled.head().await);
+    // The upstream takes its time, and then does not answer at all. Nothing tells when a token has expired but time.
+    tokio::time::sleep(Duration::from_secs(LIFETIME)).await;
+    drop(pooled);
+    let mut fresh = upstream.accept().await;
+    assert_ne!(token(&fresh.head().await), sent);
+    fresh.send(OK).await;
+    assert!(client.head().await.starts_with("http/1.1 200 "));
+    assert_eq!(dressipi.profiles(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
 
+mod access_log;
 mod cli;
 mod config_cases;
 mod connections;

@@ -136,6 +136,7 @@ fn pure_modules_do_no_io() {
         "session/record.rs",
         "session/codec.rs",
         "proxy/route.rs",
+        "proxy/edit.rs",
         "proxy/headers.rs",
         "proxy/names.rs",
         "proxy/forwarded.rs",

@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
-use pingora::http::RequestHeader;
 
+use super::edit::remove_all;
 use super::names::{has_prefix, is_same};
 
 const FORWARDED: HeaderName = http::header::FORWARDED;
@@ -25,84 +25,81 @@ fn is_forwarding(name: &str) -> bool {
 
 /// Sets the forwarding headers of a request that came from `peer` for `host`.
 pub(super) fn apply(
-    request: &mut RequestHeader,
+    headers: &mut HeaderMap,
     peer: Option<IpAddr>,
     trusted: bool,
     host: Option<&HeaderValue>,
 ) {
     if trusted {
-        extend(request, peer, host);
+        extend(headers, peer, host);
     } else {
-        super::headers::remove_all(request, is_forwarding);
+        remove_all(headers, is_forwarding);
         if let Some(peer) = peer
-            && let Ok(peer) = HeaderValue::try_from(text_of(peer.to_canonical()))
+            && let Some(peer) = value_of(peer.to_canonical())
         {
-            let _ = request.insert_header("X-Forwarded-For", peer);
+            headers.insert(FOR, peer);
         }
-        begin(request, host);
+        begin(headers, host);
     }
 }
 
 /// Adds this hop to what the proxies before said.
-fn extend(request: &mut RequestHeader, peer: Option<IpAddr>, host: Option<&HeaderValue>) {
+fn extend(headers: &mut HeaderMap, peer: Option<IpAddr>, host: Option<&HeaderValue>) {
     if let Some(peer) = peer.map(|peer| peer.to_canonical()) {
-        append(request, &FOR, "X-Forwarded-For", text_of(peer));
-        if request.headers.contains_key(FORWARDED) {
+        append(headers, FOR, peer.to_string());
+        if headers.contains_key(FORWARDED) {
             let node = match peer {
                 IpAddr::V4(address) => format!("for={address}"),
                 IpAddr::V6(address) => format!("for=\"[{address}]\""),
             };
-            append(request, &FORWARDED, "Forwarded", node);
+            append(headers, FORWARDED, node);
         }
     }
-    let host = host.filter(|_| !request.headers.contains_key(HOST));
-    if request.headers.contains_key(PROTO) {
-        set_host(request, host);
+    let host = host.filter(|_| !headers.contains_key(HOST));
+    if headers.contains_key(PROTO) {
+        set_host(headers, host);
     } else {
-        begin(request, host);
+        begin(headers, host);
     }
 }
 
 /// Says what the client asked for, where no proxy before has.
-fn begin(request: &mut RequestHeader, host: Option<&HeaderValue>) {
-    let _ = request.insert_header("X-Forwarded-Proto", HeaderValue::from_static("http"));
-    set_host(request, host);
+fn begin(headers: &mut HeaderMap, host: Option<&HeaderValue>) {
+    headers.insert(PROTO, HeaderValue::from_static("http"));
+    set_host(headers, host);
 }
 
-fn set_host(request: &mut RequestHeader, host: Option<&HeaderValue>) {
+fn set_host(headers: &mut HeaderMap, host: Option<&HeaderValue>) {
     if let Some(host) = host {
-        let _ = request.insert_header("X-Forwarded-Host", host.clone());
+        headers.insert(HOST, host.clone());
     }
 }
 
-/// The address as text; what nearly always comes, an IPv4 address, without the formatting machinery.
-fn text_of(address: IpAddr) -> String {
+/// The address as a header value; what nearly always comes, an IPv4 address, without the formatting machinery and in one
+/// allocation.
+fn value_of(address: IpAddr) -> Option<HeaderValue> {
     let IpAddr::V4(address) = address else {
-        return address.to_string();
+        return HeaderValue::try_from(address.to_string()).ok();
     };
-    let mut text = String::with_capacity(15);
+    let mut text = [b'.'; 15];
+    let mut length = 0;
     for (index, byte) in address.octets().into_iter().enumerate() {
-        if index > 0 {
-            text.push('.');
-        }
+        // The dots are there already.
+        length += usize::from(index > 0);
         for (power, least) in [(100, 100), (10, 10), (1, 0)] {
             if byte >= least {
-                text.push(char::from(b'0' + byte / power % 10));
+                text[length] = b'0' + byte / power % 10;
+                length += 1;
             }
         }
     }
-    text
+    HeaderValue::from_bytes(&text[..length]).ok()
 }
 
 /// Appends an element to a list header, all in one field line.
-fn append(
-    request: &mut RequestHeader,
-    name: &HeaderName,
-    wire_name: &'static str,
-    element: String,
-) {
+fn append(headers: &mut HeaderMap, name: HeaderName, element: String) {
     let mut list = Vec::new();
-    for value in request.headers.get_all(name) {
+    for value in headers.get_all(&name) {
         list.extend_from_slice(value.as_bytes());
         list.extend_from_slice(b", ");
     }
@@ -113,7 +110,7 @@ fn append(
         HeaderValue::try_from(list)
     };
     if let Ok(value) = value {
-        let _ = request.insert_header(wire_name, value);
+        headers.insert(name, value);
     }
 }
 
@@ -121,12 +118,12 @@ fn append(
 mod tests {
     use super::*;
 
-    fn request(pairs: &[(&'static str, &'static str)]) -> RequestHeader {
-        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+    fn request(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
         for (name, value) in pairs {
-            request.append_header(*name, *value).unwrap();
+            headers.append(*name, HeaderValue::from_static(value));
         }
-        request
+        headers
     }
 
     const PEER: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 9)));
@@ -142,10 +139,10 @@ mod tests {
         ]);
         let host = HeaderValue::from_static("shop.example");
         apply(&mut request, PEER, false, Some(&host));
-        assert_eq!(request.headers["x-forwarded-for"], "10.0.0.9");
-        assert_eq!(request.headers["x-forwarded-proto"], "http");
-        assert_eq!(request.headers["x-forwarded-host"], "shop.example");
-        assert_eq!(request.headers.len(), 3);
+        assert_eq!(request["x-forwarded-for"], "10.0.0.9");
+        assert_eq!(request["x-forwarded-proto"], "http");
+        assert_eq!(request["x-forwarded-host"], "shop.example");
+        assert_eq!(request.len(), 3);
     }
 
     #[test]
@@ -159,14 +156,11 @@ mod tests {
         ]);
         let host = HeaderValue::from_static("shop.example");
         apply(&mut request, PEER, true, Some(&host));
+        assert_eq!(request["x-forwarded-for"], "1.2.3.4, 5.6.7.8, 10.0.0.9");
+        assert_eq!(request["x-forwarded-proto"], "https");
+        assert_eq!(request["x-forwarded-host"], "www.shop.example");
         assert_eq!(
-            request.headers["x-forwarded-for"],
-            "1.2.3.4, 5.6.7.8, 10.0.0.9"
-        );
-        assert_eq!(request.headers["x-forwarded-proto"], "https");
-        assert_eq!(request.headers["x-forwarded-host"], "www.shop.example");
-        assert_eq!(
-            request.headers["forwarded"],
+            request["forwarded"],
             "for=1.2.3.4;proto=https, for=10.0.0.9"
         );
     }
@@ -182,7 +176,7 @@ mod tests {
             "::1",
             "2001:db8::7",
         ] {
-            assert_eq!(text_of(text.parse().unwrap()), text);
+            assert_eq!(value_of(text.parse().unwrap()).unwrap(), text);
         }
     }
 

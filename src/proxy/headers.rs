@@ -2,17 +2,18 @@
 //!
 //! Stripping comes first and always; only then is anything injected, and a token only from an [`Authorized`].
 
-use bytes::Bytes;
 use http::header::{
     AUTHORIZATION, CACHE_CONTROL, COOKIE, EXPIRES, HOST, PROXY_AUTHORIZATION, SET_COOKIE,
 };
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use memchr::memmem::Finder;
 use pingora::http::{RequestHeader, ResponseHeader};
 
+use super::edit::remove_all;
 use super::names::NameSet;
 use crate::config::{Credentials, Route, UpstreamRef};
 use crate::session::Authorized;
-use crate::visitor::Cookies;
+use crate::visitor::{Change, Cookies};
 
 /// The vendor's cookies that make Dressipi ignore the token header.
 const COOKIES_OVER_TOKEN: [&str; 2] = ["drsp", "dressipi_jwt"];
@@ -34,13 +35,6 @@ const TARGETED_CACHE_CONTROL: [&str; 4] = [
 /// The response header that says that a call went without the visitor's token, and why.
 pub(super) const SIDECAR: HeaderName = HeaderName::from_static("dressipi-sidecar");
 
-/// A header's name as it goes over the wire: cloned without allocating, which pingora would do for a [`HeaderName`].
-type WireName = Bytes;
-
-fn wire_name(name: &HeaderName) -> WireName {
-    Bytes::copy_from_slice(name.as_str().as_bytes())
-}
-
 /// What all routes need to know of headers.
 #[derive(Clone, Debug)]
 pub(super) struct HeaderNames {
@@ -60,11 +54,12 @@ pub(super) struct HeaderRules {
     strip: NameSet,
     strip_from_answer: NameSet,
     to_dressipi: bool,
-    token: Option<WireName>,
-    api_key: Option<(WireName, HeaderValue)>,
-    subn: Option<WireName>,
+    token: Option<HeaderName>,
+    api_key: Option<(HeaderName, HeaderValue)>,
+    subn: Option<HeaderName>,
     cookies: Vec<String>,
-    visitor_cookie: String,
+    /// Looks for the visitor cookie's name.
+    visitor_cookie: Finder<'static>,
     host: Option<HeaderValue>,
 }
 
@@ -96,15 +91,15 @@ impl HeaderRules {
                     .chain([SIDECAR]),
             ),
             to_dressipi,
-            token: with_token.then(|| wire_name(&names.token)),
+            token: with_token.then(|| names.token.clone()),
             api_key: names
                 .api_key_value
                 .clone()
                 .filter(|_| api_key)
-                .map(|value| (wire_name(&names.api_key), value)),
-            subn: route.subn_header.as_ref().map(wire_name),
+                .map(|value| (names.api_key.clone(), value)),
+            subn: route.subn_header.clone(),
             cookies: route.cookies.clone(),
-            visitor_cookie: names.visitor_cookie.clone(),
+            visitor_cookie: Finder::new(&names.visitor_cookie).into_owned(),
             host: to_dressipi.then(|| names.dressipi_host.clone()),
         }
     }
@@ -117,69 +112,55 @@ impl HeaderRules {
     /// Strips what the client may not send, and injects what the route adds.
     pub(super) fn apply_to_request(
         &self,
-        request: &mut RequestHeader,
+        headers: &mut HeaderMap,
         authorized: Option<&Authorized>,
     ) {
-        remove_all(request, |name| self.strip.contains(name));
-        self.filter_cookies(request, authorized.is_some());
+        remove_all(headers, |name| self.strip.contains(name));
+        self.filter_cookies(headers, authorized.is_some());
         if let Some(host) = &self.host {
-            let _ = request.insert_header(HOST, host.clone());
+            headers.insert(HOST, host.clone());
         }
         if let Some((name, value)) = &self.api_key {
-            let _ = request.insert_header(name.clone(), value.clone());
+            headers.insert(name, value.clone());
         }
         if let (Some(name), Some(authorized)) = (&self.token, authorized) {
-            let _ = request.insert_header(name.clone(), authorized.header().clone());
+            headers.insert(name, authorized.header().clone());
             if let (Some(name), Some(subn)) = (&self.subn, authorized.subn()) {
-                let _ = request.insert_header(name.clone(), subn.clone());
+                headers.insert(name, subn.clone());
             }
         }
     }
 
-    fn filter_cookies(&self, request: &mut RequestHeader, with_token: bool) {
-        let fields = request.headers.get_all(COOKIE).iter().count();
-        if fields == 0 {
-            return;
-        }
-        let cookies = Cookies::new(&request.headers);
-        let (kept, dropped) = if self.to_dressipi {
+    fn filter_cookies(&self, headers: &mut HeaderMap, with_token: bool) {
+        let cookies = Cookies::new(headers);
+        let change = if self.to_dressipi {
             cookies.retain(|name| {
                 self.cookies.iter().any(|listed| listed.as_bytes() == name)
-                    && name != self.visitor_cookie.as_bytes()
+                    && name != self.visitor_cookie.needle()
                     && !(with_token
                         && COOKIES_OVER_TOKEN
                             .iter()
                             .any(|over| over.as_bytes() == name))
             })
         } else {
-            cookies.retain(|name| name != self.visitor_cookie.as_bytes())
+            cookies.without(&self.visitor_cookie)
         };
-        match kept {
-            // HTTP/2 splits them; HTTP/1.1 must have them in one field (RFC 9113 §8.2.3).
-            _ if !dropped && fields == 1 => {}
-            Some(kept) => {
-                let _ = request.insert_header("Cookie", kept);
+        match change {
+            Change::None => {}
+            Change::To(value) => {
+                headers.insert(COOKIE, value);
             }
-            None => {
-                request.remove_header(&COOKIE);
+            Change::Remove => {
+                headers.remove(COOKIE);
             }
         }
     }
 
     /// Strips what the client may not see.
-    pub(super) fn apply_to_answer(&self, answer: &mut ResponseHeader) {
-        let strip = |name: &HeaderName| {
-            self.strip_from_answer.contains(name.as_str())
-                || (self.to_dressipi && *name == SET_COOKIE)
-        };
-        let names: Vec<_> = answer
-            .headers
-            .keys()
-            .filter(|name| strip(name))
-            .cloned()
-            .collect();
-        for name in names {
-            answer.remove_header(&name);
+    pub(super) fn apply_to_answer(&self, headers: &mut HeaderMap) {
+        remove_all(headers, |name| self.strip_from_answer.contains(name));
+        if self.to_dressipi {
+            headers.remove(SET_COOKIE);
         }
     }
 }
@@ -189,33 +170,6 @@ pub(super) fn host(request: &RequestHeader) -> Option<HeaderValue> {
     match request.uri.authority() {
         Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
         None => request.headers.get(HOST).cloned(),
-    }
-}
-
-/// Lets go of the spelling of header names, which pingora keeps beside the headers: names are case-insensitive (RFC 9110 §5.1)
-/// and leave in lower case, as they do from Envoy and over HTTP/2. Every later edit and the copy for the upstream are a
-/// good deal cheaper without. A target that the URI does not reproduce byte for byte stays with its header as it is.
-pub(super) fn forget_spelling(request: &mut RequestHeader) {
-    let target = request.uri.path_and_query().map(|target| target.as_str());
-    if !request.has_case() || target.map(str::as_bytes) != Some(request.raw_path()) {
-        return;
-    }
-    let (nothing, ()) = http::Request::new(()).into_parts();
-    let spelled = std::mem::replace(request, RequestHeader::from(nothing));
-    *request = RequestHeader::from(http::request::Parts::from(spelled));
-}
-
-/// Removes every header whose name `matches`.
-pub(super) fn remove_all(request: &mut RequestHeader, matches: impl Fn(&str) -> bool) {
-    // Nearly always there is none, and then this allocates nothing.
-    let names: Vec<_> = request
-        .headers
-        .keys()
-        .filter(|name| matches(name.as_str()))
-        .cloned()
-        .collect();
-    for name in names {
-        request.remove_header(&name);
     }
 }
 
@@ -289,8 +243,8 @@ mod tests {
         }
     }
 
-    fn hostile() -> RequestHeader {
-        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+    fn hostile() -> HeaderMap {
+        let mut headers = HeaderMap::new();
         for (name, value) in [
             ("host", "shop.example"),
             ("X-Dressipi-JWT", "stolen"),
@@ -306,25 +260,25 @@ mod tests {
             ("cookie", "cart=7"),
             ("accept", "*/*"),
         ] {
-            request.append_header(name, value).unwrap();
+            let name: HeaderName = name.parse().unwrap();
+            headers.append(name, HeaderValue::from_static(value));
         }
-        request
+        headers
     }
 
     fn applied(
         upstream: UpstreamRef,
         credentials: Credentials,
         authorized: Option<&Authorized>,
-    ) -> RequestHeader {
-        let mut request = hostile();
+    ) -> HeaderMap {
+        let mut headers = hostile();
         HeaderRules::new(&route(upstream, credentials), &names())
-            .apply_to_request(&mut request, authorized);
-        request
+            .apply_to_request(&mut headers, authorized);
+        headers
     }
 
-    fn listed(request: &RequestHeader) -> Vec<(String, String)> {
-        let mut listed: Vec<_> = request
-            .headers
+    fn listed(headers: &HeaderMap) -> Vec<(String, String)> {
+        let mut listed: Vec<_> = headers
             .iter()
             .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
             .collect();
@@ -358,7 +312,7 @@ mod tests {
                 ("x-subn", "u-1"),
             ])
         );
-        assert!(request.headers["x-dressipi-jwt"].is_sensitive());
+        assert!(request["x-dressipi-jwt"].is_sensitive());
     }
 
     #[test]
@@ -374,7 +328,7 @@ mod tests {
             ])
         );
         let request = applied(UpstreamRef::Dressipi, Credentials::None, None);
-        assert!(!request.headers.contains_key("x-api-key"));
+        assert!(!request.contains_key("x-api-key"));
     }
 
     #[test]
@@ -409,7 +363,7 @@ mod tests {
 
     #[test]
     fn invariant_7_no_secret_and_no_vendor_cookie_comes_back() {
-        let mut answer = ResponseHeader::build(200, None).unwrap();
+        let mut answer = HeaderMap::new();
         for (name, value) in [
             ("x-dressipi-jwt", "token"),
             ("X_Api_Key", "key"),
@@ -417,41 +371,24 @@ mod tests {
             ("dressipi-sidecar", "forged"),
             ("etag", "1"),
         ] {
-            answer.append_header(name, value).unwrap();
+            let name: HeaderName = name.parse().unwrap();
+            answer.append(name, HeaderValue::from_static(value));
         }
         let rules = HeaderRules::new(
             &route(UpstreamRef::Dressipi, Credentials::Visitor),
             &names(),
         );
         rules.apply_to_answer(&mut answer);
-        assert_eq!(answer.headers.len(), 1);
-        assert_eq!(answer.headers["etag"], "1");
+        assert_eq!(listed(&answer), expected(&[("etag", "1")]));
     }
 
     #[test]
     fn the_apps_set_cookie_passes() {
-        let mut answer = ResponseHeader::build(200, None).unwrap();
-        answer.append_header("set-cookie", "cart=7").unwrap();
+        let mut answer = HeaderMap::new();
+        answer.insert(SET_COOKIE, HeaderValue::from_static("cart=7"));
         let rules = HeaderRules::new(&route(UpstreamRef::App(0), Credentials::Visitor), &names());
         rules.apply_to_answer(&mut answer);
-        assert_eq!(answer.headers["set-cookie"], "cart=7");
-    }
-
-    #[test]
-    fn forgetting_the_spelling_loses_nothing_else() {
-        let mut request = hostile();
-        let (before, target) = (listed(&request), request.raw_path().to_owned());
-        forget_spelling(&mut request);
-        assert!(!request.has_case());
-        assert_eq!(
-            (listed(&request), request.raw_path()),
-            (before, &target[..])
-        );
-        // A target that is not what the URI says of it is left alone.
-        let mut odd = RequestHeader::build("GET", b"/caf\xe9", None).unwrap();
-        forget_spelling(&mut odd);
-        assert!(odd.has_case());
-        assert_eq!(odd.raw_path(), b"/caf\xe9");
+        assert_eq!(answer["set-cookie"], "cart=7");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::snapshot::VisitorRules;
 use crate::clock::Timestamp;
 use crate::session::Unavailable;
 use crate::visitor::{
-    Arrival, Consent, Cookies, Lookup, Namespace, VisitorKey, VisitorSource, consent, is_bot,
+    Arrival, Consent, Lookup, Namespace, Seen, VisitorKey, VisitorSource, consent, is_bot,
 };
 
 /// What a request says about its visitor.
@@ -49,15 +49,16 @@ pub(super) fn identify(
     now: Timestamp,
     random: impl FnOnce() -> Option<[u8; 16]>,
 ) -> Identity {
-    match consent(headers, &rules.consent) {
+    let seen = Seen::in_headers(headers, &rules.consent, rules.jar.name());
+    match consent(headers, &seen, &rules.consent) {
         Consent::Given => {}
         Consent::Missing => return Identity::Nobody(AnonymousReason::NoConsent),
         Consent::Refused => {
-            let forget = known(headers, sources, rules, now).map(|(key, _)| key);
+            let forget = known(headers, &seen, sources, rules, now).map(|(key, _)| key);
             return Identity::OptedOut { forget };
         }
     }
-    if let Some((key, arrival)) = known(headers, sources, rules, now) {
+    if let Some((key, arrival)) = known(headers, &seen, sources, rules, now) {
         return Identity::Visitor {
             key,
             arrival,
@@ -83,19 +84,19 @@ pub(super) fn identify(
 /// The visitor whom the first source names that names one.
 fn known(
     headers: &HeaderMap,
+    seen: &Seen<'_>,
     sources: &[VisitorSource],
     rules: &VisitorRules,
     now: Timestamp,
 ) -> Option<(VisitorKey, Arrival)> {
     sources.iter().find_map(|source| match source {
         VisitorSource::Cookie => {
-            let Lookup::One(value) = Cookies::new(headers).find(rules.jar.name()) else {
+            let Lookup::One(value) = seen.visitor else {
                 return None;
             };
-            let id = rules.jar.read(value, now)?;
             let key = rules
-                .identity_key
-                .visitor_key(Namespace::Minted, id.as_bytes());
+                .known
+                .visitor(value, now, &rules.jar, &rules.identity_key)?;
             Some((key, Arrival::Returning))
         }
         VisitorSource::Header(name) => {
@@ -152,7 +153,9 @@ mod tests {
     use ring::hmac;
 
     use super::*;
-    use crate::visitor::{ConsentRules, CookieJar, CookieSettings, CreationRules, IdentityKey};
+    use crate::visitor::{
+        ConsentRules, CookieJar, CookieSettings, CreationRules, IdentityKey, KnownCookies,
+    };
 
     const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
     const BROWSER: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
@@ -162,6 +165,7 @@ mod tests {
         VisitorRules {
             jar: CookieJar::new(CookieSettings::default(), vec![([1; 4], key)]),
             identity_key: Arc::new(IdentityKey::new(&[2; 32])),
+            known: KnownCookies::new(),
             consent: ConsentRules::default(),
             creation: CreationRules::default(),
         }

@@ -5,6 +5,7 @@
 
 mod authenticate;
 mod context;
+mod edit;
 mod forwarded;
 mod headers;
 mod identity;

@@ -1,5 +1,6 @@
 //! Upstream addresses: resolved in the background, never inside a request; and the peers that pingora connects to.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -230,17 +231,16 @@ impl Pool {
         self.addresses.store(Arc::new(addresses));
     }
 
-    /// Resolves the name. What was known stays if that fails.
-    async fn resolve(&self) {
+    /// Resolves the name by `lookup`. What was known stays if that fails.
+    async fn resolve(&self, lookup: impl AsyncFnOnce(&str, u16) -> io::Result<Vec<SocketAddr>>) {
         let Destination {
             name, host, port, ..
         } = &self.destination;
         if host.parse::<IpAddr>().is_ok() {
             return;
         }
-        match tokio::net::lookup_host((host.as_str(), *port)).await {
-            Ok(found) => {
-                let mut found: Vec<_> = found.collect();
+        match lookup(host, *port).await {
+            Ok(mut found) => {
                 found.sort_unstable();
                 found.dedup();
                 if found.is_empty() {
@@ -257,10 +257,15 @@ impl Pool {
     }
 }
 
+/// Asks the system's resolver.
+async fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    Ok(tokio::net::lookup_host((host, port)).await?.collect())
+}
+
 /// Resolves the upstreams' names of the present snapshot once.
 pub async fn resolve_once(snapshot: &ArcSwap<Snapshot>) {
     let pools = snapshot.load().pools().to_vec();
-    futures::future::join_all(pools.iter().map(|pool| pool.resolve())).await;
+    futures::future::join_all(pools.iter().map(|pool| pool.resolve(lookup))).await;
 }
 
 /// Keeps the upstreams' addresses of the present snapshot up to date; until it is dropped.
@@ -354,5 +359,42 @@ mod tests {
             assert!(!hashes[..index].contains(hash));
         }
         assert_eq!(one.peer(0).unwrap().reuse_hash(), hashes[0]);
+    }
+
+    #[tokio::test]
+    async fn a_changed_address_is_picked_up_and_a_failed_look_up_changes_nothing() {
+        let pool = pool("shop.example");
+        let address = |last: u8| SocketAddr::from(([10, 0, 0, last], 80));
+        let used = || {
+            let peers = (0..pool.len()).map(|turn| pool.peer(turn).unwrap());
+            let mut used: Vec<_> = peers
+                .map(|peer| *peer.address().as_inet().unwrap())
+                .collect();
+            used.sort_unstable();
+            used
+        };
+        let failed = || Err(io::Error::other("no resolver"));
+        for (answer, expected) in [
+            (failed(), vec![]),
+            (Ok(vec![address(1)]), vec![address(1)]),
+            (failed(), vec![address(1)]),
+            (Ok(vec![]), vec![address(1)]),
+            (Ok(vec![address(2)]), vec![address(2)]),
+            (
+                Ok(vec![address(4), address(3), address(4)]),
+                vec![address(3), address(4)],
+            ),
+            (Ok(vec![address(3)]), vec![address(3)]),
+        ] {
+            let asked = std::cell::Cell::new(false);
+            pool.resolve(async |host, port| {
+                assert_eq!((host, port), ("shop.example", 80));
+                asked.set(true);
+                answer
+            })
+            .await;
+            assert!(asked.get());
+            assert_eq!(used(), expected);
+        }
     }
 }

@@ -15,7 +15,8 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 
 use super::context::{Exchange, Replay};
-use super::headers::{SIDECAR, forget_spelling, host, protect_personal_answer, set_visitor_cookie};
+use super::edit::{edit_answer, edit_request, forget_spelling};
+use super::headers::{SIDECAR, host, protect_personal_answer, set_visitor_cookie};
 use super::replay::{Verdict, verdict};
 use super::rescue::Rescue;
 use super::snapshot::Snapshot;
@@ -23,7 +24,7 @@ use super::{forwarded, route, trace};
 use crate::clock::Clock;
 use crate::config::{Credentials, UpstreamRef};
 use crate::session::Manager;
-use crate::telemetry::{AccessLine, InFlight, Metrics};
+use crate::telemetry::{AccessLine, AccessLog, InFlight, Metrics};
 
 /// One listener's proxy.
 pub struct Proxy(pub(super) ProxyParts);
@@ -42,6 +43,8 @@ pub struct ProxyParts {
     pub metrics: Arc<Metrics>,
     /// The count of exchanges in flight.
     pub in_flight: InFlight,
+    /// Where access lines go.
+    pub access_log: AccessLog,
 }
 
 /// A rejected token is to be replaced and the request sent once more.
@@ -159,13 +162,6 @@ impl ProxyHttp for Proxy {
         }
         let (route, rules) = ctx.expect_route()?;
         let received = exchange.req_header();
-        let host = host(received);
-        if let Some(host) = &host
-            && !request.headers.contains_key(HOST)
-        {
-            // pingora makes `:authority` of it again, where the upstream speaks HTTP/2.
-            request.insert_header(HOST, host.clone())?;
-        }
         if let Cow::Owned(target) = route::rewrite(received.raw_path(), route) {
             request.set_raw_path(&target)?;
         }
@@ -174,13 +170,21 @@ impl ProxyHttp for Proxy {
         let listener = ctx.snapshot.listeners.get(self.0.listener);
         let trusted =
             listener.is_some_and(|listener| forwarded::is_trusted(peer, &listener.trusted_proxies));
-        // Where `Host` passes unchanged, saying it twice says nothing.
-        let host = host.filter(|_| rules.headers.sets_host());
-        forwarded::apply(request, peer, trusted, host.as_ref());
-        trace::apply(request);
-        rules
-            .headers
-            .apply_to_request(request, ctx.visitor.authorized());
+        edit_request(request, |headers| {
+            let missing = !headers.contains_key(HOST);
+            // Where `Host` passes unchanged, saying it twice says nothing.
+            let replaced = rules.headers.sets_host();
+            let host = (missing || replaced).then(|| host(received)).flatten();
+            if let Some(host) = host.as_ref().filter(|_| missing) {
+                // pingora makes `:authority` of it again, where the upstream speaks HTTP/2.
+                headers.insert(HOST, host.clone());
+            }
+            forwarded::apply(headers, peer, trusted, host.as_ref().filter(|_| replaced));
+            trace::apply(headers);
+            rules
+                .headers
+                .apply_to_request(headers, ctx.visitor.authorized());
+        });
         Ok(())
     }
 
@@ -206,7 +210,7 @@ impl ProxyHttp for Proxy {
         ctx: &mut Exchange,
     ) -> Result<()> {
         let (route, rules) = ctx.expect_route()?;
-        rules.headers.apply_to_answer(answer);
+        edit_answer(answer, |headers| rules.headers.apply_to_answer(headers));
         if is_interim(answer) {
             return Ok(());
         }
@@ -346,20 +350,20 @@ impl ProxyHttp for Proxy {
         }
         if ctx.snapshot.access_log {
             let request = exchange.req_header();
-            AccessLine {
-                method: request.method.as_str(),
-                path: &String::from_utf8_lossy(route::path(request.raw_path())),
+            self.0.access_log.write(AccessLine {
+                at: self.0.clock.now(),
+                method: request.method.clone(),
+                path: String::from_utf8_lossy(route::path(request.raw_path())).into_owned(),
                 status: answered.then(|| status.as_u16()),
-                route: route.map(|(route, _)| route.path.as_str()),
-                visitor: ctx.visitor.key(),
+                route: route.map(|(_, rules)| rules.name.clone()),
+                visitor: ctx.visitor.key().copied(),
                 token: ctx.visitor.label(),
                 took,
                 sent: exchange.body_bytes_sent(),
                 error: error
                     .filter(|_| ctx.rescue.is_none())
-                    .map(|error| error.etype().as_str()),
-            }
-            .write();
+                    .map(|error| error.etype().as_str().to_owned()),
+            });
         }
     }
 

@@ -12,7 +12,9 @@ use super::route::RouteTable;
 use crate::config::{Config, Route, UpstreamRef};
 use crate::dressipi::api_key_value;
 use crate::telemetry::{Metrics, RouteMetrics};
-use crate::visitor::{ConsentRules, CookieJar, CreationRules, IdentityKey, VisitorSource};
+use crate::visitor::{
+    ConsentRules, CookieJar, CreationRules, IdentityKey, KnownCookies, VisitorSource,
+};
 
 /// Everything that exchanges go by.
 pub struct Snapshot {
@@ -34,6 +36,8 @@ pub(super) struct ListenerRules {
 pub(super) struct VisitorRules {
     pub(super) jar: CookieJar,
     pub(super) identity_key: Arc<IdentityKey>,
+    /// What `jar` and `identity_key` made of the cookies that came lately.
+    pub(super) known: KnownCookies,
     pub(super) consent: ConsentRules,
     pub(super) creation: CreationRules,
 }
@@ -43,6 +47,8 @@ pub(super) struct RouteRules {
     pub(super) headers: HeaderRules,
     pub(super) pool: Arc<Pool>,
     pub(super) metrics: RouteMetrics,
+    /// The route's path, for the access log.
+    pub(super) name: Arc<str>,
 }
 
 /// Why a configuration gives no snapshot.
@@ -82,6 +88,7 @@ impl Snapshot {
             let rules = RouteRules {
                 headers: HeaderRules::new(route, &names),
                 metrics: metrics.route(&route.path, pool.name()),
+                name: route.path.as_str().into(),
                 pool,
             };
             (route.clone(), rules)
@@ -98,6 +105,7 @@ impl Snapshot {
             visitors: VisitorRules {
                 jar,
                 identity_key,
+                known: KnownCookies::new(),
                 consent: config.consent.clone(),
                 creation: config.creation.clone(),
             },

@@ -12,7 +12,7 @@ use super::policy::Policy;
 use crate::clock::Timestamp;
 use crate::oauth::{TokenFingerprint, TokenSet};
 use crate::secret::Secret;
-use crate::visitor::VisitorKey;
+use crate::visitor::{VisitorKey, VisitorKeyHasher};
 
 /// Turns an access token into the header value that carries it; `None` where no header can.
 pub type RenderToken = Arc<dyn Fn(&Secret) -> Option<HeaderValue> + Send + Sync>;
@@ -36,7 +36,7 @@ pub(super) struct Usable {
 
 /// The cache.
 pub(super) struct TokenCache {
-    tokens: moka::sync::Cache<VisitorKey, Arc<Usable>>,
+    tokens: moka::sync::Cache<VisitorKey, Arc<Usable>, KeyHash>,
     /// How long what the store said is believed; `None`: for ever, since nobody else writes to it.
     validity: Option<Duration>,
     /// What was said before this is not believed any more, in milliseconds.
@@ -60,6 +60,8 @@ pub(super) enum Standing {
     /// Yes; if it does not answer, the token will do.
     Outdated,
 }
+
+type KeyHash = std::hash::BuildHasherDefault<VisitorKeyHasher>;
 
 // === impl Authorized ===
 
@@ -101,7 +103,9 @@ impl fmt::Debug for Authorized {
 impl TokenCache {
     pub(super) fn new(capacity: u64, validity: Option<Duration>) -> Self {
         Self {
-            tokens: moka::sync::Cache::new(capacity),
+            tokens: moka::sync::Cache::builder()
+                .max_capacity(capacity)
+                .build_with_hasher(KeyHash::default()),
             validity,
             believed_from: AtomicU64::new(0),
         }

@@ -1,15 +1,18 @@
 //! Structured logs: text for people, JSON for machines. Secrets cannot get in, since their types print nothing; query
 //! strings and headers are never logged.
 
-use std::io::IsTerminal;
-use std::time::Duration;
+use std::cell::RefCell;
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, UNIX_EPOCH};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{Directive, ParseError};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::util::TryInitError;
 
+use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::{Log, LogFormat};
-use crate::visitor::VisitorKey;
 
 /// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +67,8 @@ pub fn init_logs(log: &Log) -> Result<(), LogError> {
     use tracing_subscriber::util::SubscriberInitExt;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_timer(LineTime)
+        .with_writer(|| LineWriter);
     if json {
         builder
             .json()
@@ -82,44 +86,83 @@ pub fn init_logs(log: &Log) -> Result<(), LogError> {
     Ok(())
 }
 
-/// One line about one request.
-#[derive(Debug)]
-pub struct AccessLine<'a> {
-    /// The method.
-    pub method: &'a str,
-    /// The path, without its query.
-    pub path: &'a str,
-    /// The status that the client got, if it got one.
-    pub status: Option<u16>,
-    /// The route.
-    pub route: Option<&'a str>,
-    /// The visitor.
-    pub visitor: Option<&'a VisitorKey>,
-    /// What token went along.
-    pub token: &'static str,
-    /// How long it took.
-    pub took: Duration,
-    /// Bytes of the answer's body.
-    pub sent: usize,
-    /// The kind of failure, if one ended it.
-    pub error: Option<&'a str>,
+/// Lines that one thread gathers to write them together, each with a time of its own.
+#[derive(Default)]
+struct Batch {
+    text: Vec<u8>,
+    at: Option<Timestamp>,
 }
 
-impl AccessLine<'_> {
-    /// Writes it.
-    pub fn write(&self) {
-        let micros = u64::try_from(self.took.as_micros()).unwrap_or(u64::MAX);
-        tracing::info!(
-            target: "access",
-            method = self.method,
-            path = self.path,
-            status = self.status,
-            route = self.route,
-            visitor = self.visitor.map(tracing::field::display),
-            token = self.token,
-            took_us = micros,
-            sent = self.sent,
-            error = self.error,
-        );
+thread_local! {
+    static BATCH: RefCell<Option<Batch>> = const { RefCell::new(None) };
+}
+
+/// Runs `emit`; what it logs is written at its end in one piece. It is given what sets the time of the lines that follow.
+pub(super) fn batch(emit: impl FnOnce(&dyn Fn(Timestamp))) {
+    BATCH.set(Some(Batch::default()));
+    emit(&|at| {
+        BATCH.with_borrow_mut(|batch| {
+            if let Some(batch) = batch {
+                batch.at = Some(at);
+            }
+        });
+    });
+    if let Some(batch) = BATCH.take() {
+        let _ = io::stderr().write_all(&batch.text);
+    }
+}
+
+/// Writes a line to standard error, or to the batch of the thread.
+struct LineWriter;
+
+impl Write for LineWriter {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        BATCH.with_borrow_mut(|batch| match batch {
+            Some(batch) => batch.text.write(line),
+            None => io::stderr().write(line),
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The time of a line: now, or what the batch says.
+struct LineTime;
+
+impl FormatTime for LineTime {
+    fn format_time(&self, writer: &mut Writer<'_>) -> std::fmt::Result {
+        let at = BATCH.with_borrow(|batch| batch.as_ref().and_then(|batch| batch.at));
+        let at = at.unwrap_or_else(|| SystemClock.now());
+        let at = UNIX_EPOCH + Duration::from_millis(at.as_millis());
+        write!(writer, "{}", humantime::format_rfc3339_millis(at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown() -> String {
+        let mut text = String::new();
+        LineTime.format_time(&mut Writer::new(&mut text)).unwrap();
+        text
+    }
+
+    #[test]
+    fn lines_of_a_batch_are_gathered_with_their_own_time() {
+        batch(|set_time| {
+            set_time(Timestamp::from_millis(1_700_000_000_123));
+            assert_eq!(shown(), "2023-11-14T22:13:20.123Z");
+            set_time(Timestamp::from_millis(1_700_000_001_000));
+            assert_eq!(shown(), "2023-11-14T22:13:21.000Z");
+            LineWriter.write_all(b"").unwrap();
+            BATCH.with_borrow_mut(|batch| {
+                let batch = batch.as_mut().unwrap();
+                assert!(batch.text.is_empty());
+            });
+        });
+        assert_ne!(shown(), "2023-11-14T22:13:21.000Z");
     }
 }

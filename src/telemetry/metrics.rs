@@ -18,6 +18,7 @@ pub struct Metrics {
     unrouted: IntCounter,
     unpersonalised: IntCounterVec,
     replays: IntCounter,
+    access_lines_dropped: IntCounter,
     rejections: IntCounterVec,
     oauth_calls: IntCounterVec,
     oauth_duration: HistogramVec,
@@ -125,6 +126,7 @@ impl Metrics {
             unrouted: new.counter("unrouted_requests_total", "Requests that no route takes, answered 404."),
             unpersonalised: new.counters("unpersonalised_requests_total", "Requests on routes with `credentials = \"visitor\"` that went without a token, by reason.", &["route", "reason"]),
             replays: new.counter("replayed_requests_total", "Requests that were sent once more with another token after a 401 or 403."),
+            access_lines_dropped: new.counter("access_lines_dropped_total", "Access log lines that were dropped because standard error did not take them fast enough."),
             rejections: new.counters("token_rejections_total", "Answers 401 and 403 to a visitor's token, and whether another token was fetched for it.", &["action"]),
             oauth_calls: new.counters("oauth_calls_total", "OAuth calls to Dressipi by kind and result. Each `authorize` with result `ok` made a profile.", &["call", "result"]),
             oauth_duration: new.histograms("oauth_call_duration_seconds", "How long OAuth calls take.", &["call"], &CALL_BUCKETS),
@@ -169,6 +171,11 @@ impl Metrics {
     /// A request that was sent twice.
     pub fn replayed(&self) {
         self.replays.inc();
+    }
+
+    /// A line of the access log for which there was no room.
+    pub fn access_line_dropped(&self) {
+        self.access_lines_dropped.inc();
     }
 
     /// All metrics in Prometheus' text format, with the gauges showing `reading`.

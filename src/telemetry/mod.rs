@@ -1,9 +1,11 @@
 //! What the sidecar says of itself: logs and metrics. Both take only what cannot hold a secret.
 
+mod access;
 mod in_flight;
 mod logs;
 mod metrics;
 
+pub use access::{AccessLine, AccessLog, AccessLogGuard};
 pub use in_flight::{InFlight, Ticket};
-pub use logs::{AccessLine, LogError, init_logs};
+pub use logs::{LogError, init_logs};
 pub use metrics::{Metrics, Reading, RouteMetrics};

@@ -1,9 +1,20 @@
 //! Whether a visitor agrees to be known.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 use super::cookies::{Cookies, Lookup};
 use super::rules::ConsentRules;
+
+/// The cookies that decide who a visitor is, as one pass over a request finds them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen<'a> {
+    /// Whether a cookie says that the visitor opted out.
+    pub opt_out: bool,
+    /// The consent cookie, where the shop asks for one.
+    pub consent: Lookup<'a>,
+    /// The visitor cookie.
+    pub visitor: Lookup<'a>,
+}
 
 /// What the request says of consent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,18 +27,42 @@ pub enum Consent {
     Refused,
 }
 
-/// Reads consent from a request's headers.
-pub fn consent(headers: &HeaderMap, rules: &ConsentRules) -> Consent {
-    let cookies = Cookies::new(headers);
-    if rules.opt_out_cookies.iter().any(|name| cookies.has(name)) {
+/// Global Privacy Control.
+const GPC: HeaderName = HeaderName::from_static("sec-gpc");
+
+impl<'a> Seen<'a> {
+    /// Looks through the cookies in `headers`.
+    pub fn in_headers(headers: &'a HeaderMap, rules: &ConsentRules, visitor_cookie: &str) -> Self {
+        let mut seen = Self::default();
+        Cookies::new(headers).each(|name, value| {
+            if name == visitor_cookie.as_bytes() {
+                seen.visitor.see(value);
+            }
+            let is_name = |listed: &String| listed.as_bytes() == name;
+            seen.opt_out |= rules.opt_out_cookies.iter().any(is_name);
+            if rules
+                .required_cookie
+                .as_ref()
+                .is_some_and(|required| is_name(&required.name))
+            {
+                seen.consent.see(value);
+            }
+        });
+        seen
+    }
+}
+
+/// Reads consent from a request's headers and the cookies `seen` in them.
+pub fn consent(headers: &HeaderMap, seen: &Seen<'_>, rules: &ConsentRules) -> Consent {
+    if seen.opt_out {
         return Consent::Refused;
     }
-    if rules.honour_gpc && headers.get("sec-gpc").is_some_and(|value| value == "1") {
+    if rules.honour_gpc && headers.get(&GPC).is_some_and(|value| value == "1") {
         return Consent::Refused;
     }
     match &rules.required_cookie {
         None => Consent::Given,
-        Some(required) => match (cookies.find(&required.name), &required.value) {
+        Some(required) => match (seen.consent, &required.value) {
             (Lookup::One(value), Some(wanted)) if value == wanted.as_bytes() => Consent::Given,
             (Lookup::One(value), None) if !value.is_empty() => Consent::Given,
             _ => Consent::Missing,
@@ -39,6 +74,10 @@ pub fn consent(headers: &HeaderMap, rules: &ConsentRules) -> Consent {
 mod tests {
     use super::super::rules::RequiredCookie;
     use super::*;
+
+    fn consent(headers: &HeaderMap, rules: &ConsentRules) -> Consent {
+        super::consent(headers, &Seen::in_headers(headers, rules, "visitor"), rules)
+    }
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         let pairs = pairs.iter();
@@ -90,5 +129,24 @@ mod tests {
         assert_eq!(consent(&no, &required(None)), Consent::Given);
         assert_eq!(consent(&empty, &required(None)), Consent::Missing);
         assert_eq!(consent(&headers(&[]), &required(None)), Consent::Missing);
+    }
+
+    #[test]
+    fn one_cookie_may_be_several_things() {
+        let rules = ConsentRules {
+            opt_out_cookies: vec!["dnt".into()],
+            required_cookie: Some(RequiredCookie {
+                name: "v".into(),
+                value: None,
+            }),
+            honour_gpc: true,
+        };
+        let headers = headers(&[("cookie", "v=1; dnt; v=1")]);
+        let seen = Seen::in_headers(&headers, &rules, "v");
+        let one = Lookup::One(&b"1"[..]);
+        assert_eq!(
+            (seen.visitor, seen.consent, seen.opt_out),
+            (one, one, false)
+        );
     }
 }

@@ -34,11 +34,22 @@ pub struct Minted {
     pub set_cookie: String,
 }
 
+/// What an authentic cookie says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Verified {
+    pub(super) id: VisitorId,
+    pub(super) issued: Issued,
+}
+
+/// When a cookie was issued, in seconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Issued(u64);
+
 const VERSION: u8 = 1;
 const BODY: usize = 1 + 4 + 16 + 8;
 const TAG: usize = 16;
 /// The length of the encoded cookie: 60 characters.
-const ENCODED: usize = (BODY + TAG).div_ceil(3) * 4;
+pub(super) const ENCODED: usize = (BODY + TAG).div_ceil(3) * 4;
 /// A cookie from a clock that runs a little ahead of ours is no forgery.
 const CLOCK_SKEW_SECS: u64 = 600;
 
@@ -94,6 +105,12 @@ impl CookieJar {
 
     /// Whom a cookie's value names; `None` if it is forged, foreign, expired, oversized or not ours at all.
     pub fn read(&self, value: &[u8], now: Timestamp) -> Option<VisitorId> {
+        let verified = self.verify(value)?;
+        self.is_current(verified.issued, now).then_some(verified.id)
+    }
+
+    /// What a cookie's value says, if a key of ours says so too; it may have expired.
+    pub(super) fn verify(&self, value: &[u8]) -> Option<Verified> {
         if value.len() != ENCODED {
             return None;
         }
@@ -112,16 +129,19 @@ impl CookieJar {
         }
         let mut issued = [0; 8];
         issued.copy_from_slice(&bytes[21..BODY]);
-        let issued = u64::from_be_bytes(issued);
-        let now = now.as_secs();
-        if issued > now + CLOCK_SKEW_SECS
-            || now.saturating_sub(issued) > self.settings.max_age.as_secs()
-        {
-            return None;
-        }
         let mut id = [0; 16];
         id.copy_from_slice(&bytes[5..21]);
-        Some(VisitorId::from_random(id))
+        Some(Verified {
+            id: VisitorId::from_random(id),
+            issued: Issued(u64::from_be_bytes(issued)),
+        })
+    }
+
+    /// Whether a cookie that was issued then is to be believed at `now`.
+    pub(super) fn is_current(&self, Issued(issued): Issued, now: Timestamp) -> bool {
+        let now = now.as_secs();
+        issued <= now + CLOCK_SKEW_SECS
+            && now.saturating_sub(issued) <= self.settings.max_age.as_secs()
     }
 
     /// The `Set-Cookie` value that makes a browser forget the cookie.

@@ -1,17 +1,19 @@
-//! Reads and filters `Cookie` headers (RFC 6265 §5.4). Every request of a known visitor comes through here, so it goes over
-//! the bytes once for each question and allocates only what it hands out.
+//! Reads and filters `Cookie` headers (RFC 6265 §5.4). Every request of a known visitor comes through here, so all questions are
+//! answered in one pass, and only what is handed out is allocated.
 
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
+use memchr::memmem::Finder;
 
 /// The cookies of a request, which may lie in several headers (RFC 9113 §8.2.3).
 #[derive(Clone, Copy, Debug)]
 pub struct Cookies<'a>(&'a HeaderMap);
 
 /// What a look for one cookie finds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Lookup<'a> {
     /// No cookie of that name.
+    #[default]
     Absent,
     /// One.
     One(&'a [u8]),
@@ -19,9 +21,22 @@ pub enum Lookup<'a> {
     Ambiguous,
 }
 
+/// What is to become of a request's `Cookie` header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It stays as it is.
+    None,
+    /// It becomes one header with this value.
+    To(HeaderValue),
+    /// No cookie is left.
+    Remove,
+}
+
 /// `name=value` pairs, trimmed, in the order in which they stand.
 struct Pairs<'a> {
-    rest: &'a [u8],
+    whole: &'a [u8],
+    /// Where the rest begins.
+    at: usize,
 }
 
 impl<'a> Cookies<'a> {
@@ -30,86 +45,134 @@ impl<'a> Cookies<'a> {
         Self(headers)
     }
 
-    /// The cookie called `name`, in just this spelling.
-    pub fn find(&self, name: &str) -> Lookup<'a> {
-        let mut found = Lookup::Absent;
-        for pair in self.pairs() {
-            let Some(value) = value_of(pair, name.as_bytes()) else {
-                continue;
-            };
-            found = match found {
-                Lookup::Absent => Lookup::One(value),
-                Lookup::One(first) if first == value => Lookup::One(first),
-                _ => return Lookup::Ambiguous,
-            };
-        }
-        found
-    }
-
-    /// Whether there is a cookie called `name`.
-    pub fn has(&self, name: &str) -> bool {
-        self.pairs()
-            .any(|pair| value_of(pair, name.as_bytes()).is_some())
-    }
-
-    /// A `Cookie` header with only those cookies whose names `keep` wants; `None` where none is left. The second value says
-    /// whether any was dropped at all.
-    pub fn retain(&self, keep: impl Fn(&[u8]) -> bool) -> (Option<HeaderValue>, bool) {
-        let length = |value: &HeaderValue| value.len() + 2;
-        let mut kept = Vec::with_capacity(self.0.get_all(COOKIE).iter().map(length).sum());
-        let mut dropped = false;
-        for pair in self.pairs() {
-            if keep(name_of(pair)) {
-                if !kept.is_empty() {
-                    kept.extend_from_slice(b"; ");
+    /// Shows every cookie that has a value, with its name in just this spelling, to `see`.
+    pub fn each(&self, mut see: impl FnMut(&'a [u8], &'a [u8])) {
+        for field in self.0.get_all(COOKIE) {
+            for pair in Pairs::of(field.as_bytes()) {
+                if let (name, Some(value)) = split(pair) {
+                    see(name, value);
                 }
-                kept.extend_from_slice(pair);
-            } else {
-                dropped = true;
             }
         }
-        let kept = Some(kept).filter(|kept| !kept.is_empty());
-        (
-            kept.and_then(|kept| HeaderValue::try_from(kept).ok()),
-            dropped,
-        )
     }
 
-    fn pairs(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let headers = self.0.get_all(COOKIE).iter();
-        headers.flat_map(|value| Pairs {
-            rest: value.as_bytes(),
+    /// The `Cookie` header with only those cookies whose names `keep` wants.
+    pub fn retain(&self, keep: impl Fn(&[u8]) -> bool) -> Change {
+        let fields = self.0.get_all(COOKIE).iter();
+        let mut kept = Vec::with_capacity(fields.map(|value| value.len() + 2).sum());
+        let (mut fields, mut dropped) = (0, false);
+        for field in self.0.get_all(COOKIE) {
+            fields += 1;
+            for pair in Pairs::of(field.as_bytes()) {
+                if keep(split(pair).0) {
+                    if !kept.is_empty() {
+                        kept.extend_from_slice(b"; ");
+                    }
+                    kept.extend_from_slice(pair);
+                } else {
+                    dropped = true;
+                }
+            }
+        }
+        match dropped {
+            // HTTP/2 splits them; HTTP/1.1 must have them in one field (RFC 9113 §8.2.3).
+            false if fields < 2 => Change::None,
+            _ => Change::to(kept),
+        }
+    }
+
+    /// The `Cookie` header without the cookies that are called what `name` looks for: what every request of a known visitor
+    /// needs, so where the name stands once and is a cookie's, nothing but that one is looked at.
+    pub fn without(&self, name: &Finder<'_>) -> Change {
+        let mut fields = self.0.get_all(COOKIE).iter();
+        let field = match (fields.next(), fields.next()) {
+            (Some(field), None) => field.as_bytes(),
+            _ => return self.retain(|other| other != name.needle()),
+        };
+        let Some(begin) = name.find(field) else {
+            return Change::None;
+        };
+        let end = match memchr::memchr(b';', &field[begin..]) {
+            Some(length) => begin + length,
+            None => field.len(),
+        };
+        let (before, after) = (&field[..begin], &field[end..]);
+        let alone = matches!(before.trim_ascii_end().last(), None | Some(b';'))
+            && split(field[begin..end].trim_ascii()).0 == name.needle()
+            && name.find(after).is_none();
+        if !alone {
+            return self.retain(|other| other != name.needle());
+        }
+        Change::to(match (trim(before), trim(after)) {
+            ([], one) | (one, []) => one.to_vec(),
+            (before, after) => [before, b"; ", after].concat(),
         })
     }
 }
 
-/// The value of `pair` if it is called `name`: the name may be followed by spaces before its `=`.
-fn value_of<'a>(pair: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    let rest = pair.strip_prefix(name)?;
-    match rest.first()? {
-        b'=' => Some(rest[1..].trim_ascii_start()),
-        b' ' | b'\t' => Some(
-            rest.trim_ascii_start()
-                .strip_prefix(b"=")?
-                .trim_ascii_start(),
-        ),
-        _ => None,
+impl<'a> Lookup<'a> {
+    /// Another cookie of that name.
+    pub fn see(&mut self, value: &'a [u8]) {
+        match self {
+            Self::Absent => *self = Self::One(value),
+            Self::One(first) if *first == value => {}
+            _ => *self = Self::Ambiguous,
+        }
     }
 }
 
-fn name_of(pair: &[u8]) -> &[u8] {
-    let end = pair.iter().position(|byte| *byte == b'=');
-    pair[..end.unwrap_or(pair.len())].trim_ascii_end()
+impl Change {
+    fn to(kept: Vec<u8>) -> Self {
+        match HeaderValue::try_from(kept) {
+            Ok(value) if !value.is_empty() => Self::To(value),
+            _ => Self::Remove,
+        }
+    }
+}
+
+/// The name of a pair, and its value if it has a `=`.
+fn split(pair: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match pair.iter().position(|byte| *byte == b'=') {
+        Some(at) => (
+            pair[..at].trim_ascii_end(),
+            Some(pair[at + 1..].trim_ascii_start()),
+        ),
+        None => (pair, None),
+    }
+}
+
+/// `text` without separators at its ends.
+fn trim(mut text: &[u8]) -> &[u8] {
+    let separates = |byte: &u8| *byte == b';' || byte.is_ascii_whitespace();
+    while let [first, rest @ ..] = text
+        && separates(first)
+    {
+        text = rest;
+    }
+    while let [rest @ .., last] = text
+        && separates(last)
+    {
+        text = rest;
+    }
+    text
+}
+
+impl<'a> Pairs<'a> {
+    fn of(whole: &'a [u8]) -> Self {
+        Self { whole, at: 0 }
+    }
 }
 
 impl<'a> Iterator for Pairs<'a> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<&'a [u8]> {
-        while !self.rest.is_empty() {
-            let end = memchr::memchr(b';', self.rest).unwrap_or(self.rest.len());
-            let pair = self.rest[..end].trim_ascii();
-            self.rest = self.rest.get(end + 1..).unwrap_or_default();
+        while self.at < self.whole.len() {
+            let begin = self.at;
+            let rest = &self.whole[begin..];
+            let length = memchr::memchr(b';', rest).unwrap_or(rest.len());
+            self.at = begin + length + 1;
+            let pair = rest[..length].trim_ascii();
             if !pair.is_empty() {
                 return Some(pair);
             }
@@ -120,53 +183,112 @@ impl<'a> Iterator for Pairs<'a> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
-    fn headers(values: &[&'static str]) -> HeaderMap {
+    fn headers(values: &[&str]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for value in values {
-            headers.append(COOKIE, HeaderValue::from_static(value));
+            headers.append(COOKIE, value.parse().unwrap());
         }
         headers
     }
 
+    fn find<'a>(headers: &'a HeaderMap, wanted: &str) -> Lookup<'a> {
+        let mut found = Lookup::default();
+        Cookies::new(headers).each(|name, value| {
+            if name == wanted.as_bytes() {
+                found.see(value);
+            }
+        });
+        found
+    }
+
+    fn to(value: &str) -> Change {
+        Change::To(value.parse().unwrap())
+    }
+
     #[test]
     fn a_cookie_is_found_wherever_it_stands() {
-        let headers = headers(&["a=1; b=2;bb=x", " c = 3;;d=4=5"]);
-        let cookies = Cookies::new(&headers);
-        assert_eq!(cookies.find("a"), Lookup::One(b"1"));
-        assert_eq!(cookies.find("b"), Lookup::One(b"2"));
-        assert_eq!(cookies.find("c"), Lookup::One(b"3"));
-        assert_eq!(cookies.find("d"), Lookup::One(b"4=5"));
-        assert_eq!(cookies.find("A"), Lookup::Absent);
-        assert!(!cookies.has("e"));
+        let headers = headers(&["a=1; b=2;bb=x", " c = 3;;d=4=5;e"]);
+        assert_eq!(find(&headers, "a"), Lookup::One(b"1"));
+        assert_eq!(find(&headers, "b"), Lookup::One(b"2"));
+        assert_eq!(find(&headers, "c"), Lookup::One(b"3"));
+        assert_eq!(find(&headers, "d"), Lookup::One(b"4=5"));
+        assert_eq!(find(&headers, "A"), Lookup::Absent);
+        assert_eq!(find(&headers, "e"), Lookup::Absent);
     }
 
     #[test]
     fn two_values_for_one_name_are_ambiguous() {
-        let map = headers(&["a=1; a=2"]);
-        assert_eq!(Cookies::new(&map).find("a"), Lookup::Ambiguous);
-        let map = headers(&["a=1", "a=1"]);
-        assert_eq!(Cookies::new(&map).find("a"), Lookup::One(b"1"));
+        assert_eq!(find(&headers(&["a=1; a=2"]), "a"), Lookup::Ambiguous);
+        assert_eq!(find(&headers(&["a=1; a=2; a=2"]), "a"), Lookup::Ambiguous);
+        assert_eq!(find(&headers(&["a=1", "a=1"]), "a"), Lookup::One(b"1"));
     }
 
     #[test]
-    fn retain_keeps_order_and_says_whether_anything_was_dropped() {
+    fn retain_keeps_order_and_joins_what_came_in_several_headers() {
         let headers = headers(&["a=1; b=2", "c=3; flag"]);
         let cookies = Cookies::new(&headers);
-        let value = |text| Some(HeaderValue::from_static(text));
+        assert_eq!(cookies.retain(|name| name != b"b"), to("a=1; c=3; flag"));
+        assert_eq!(cookies.retain(|_| false), Change::Remove);
+        assert_eq!(cookies.retain(|_| true), to("a=1; b=2; c=3; flag"));
+        assert_eq!(cookies.retain(|name| name == b"flag"), to("flag"));
+    }
+
+    #[test]
+    fn cutting_one_out_leaves_the_others_as_they_are() {
+        for (whole, left) in [
+            ("a=1; v=x; b=2", to("a=1; b=2")),
+            ("v=x; b=2;c=3", to("b=2;c=3")),
+            ("a=1;v=x", to("a=1")),
+            ("a=1; v", to("a=1")),
+            ("v=x", Change::Remove),
+            (";; v = x ; ;", Change::Remove),
+            ("v=x; a=1; v=x", to("a=1")),
+            ("a=1; vv=x; w=v", Change::None),
+        ] {
+            let headers = headers(&[whole]);
+            assert_eq!(
+                Cookies::new(&headers).without(&Finder::new("v")),
+                left,
+                "{whole}"
+            );
+        }
         assert_eq!(
-            cookies.retain(|name| name != b"b"),
-            (value("a=1; c=3; flag"), true)
+            Cookies::new(&headers(&[])).without(&Finder::new("v")),
+            Change::None
         );
-        assert_eq!(cookies.retain(|_| false), (None, true));
-        assert_eq!(
-            cookies.retain(|_| true),
-            (value("a=1; b=2; c=3; flag"), false)
-        );
-        assert_eq!(
-            cookies.retain(|name| name == b"flag"),
-            (value("flag"), true)
-        );
+    }
+
+    /// What is left after a change, pair by pair.
+    fn pairs_after(change: &Change, before: &HeaderMap) -> Vec<Vec<u8>> {
+        let after = match change {
+            Change::None => before.clone(),
+            Change::To(value) => HeaderMap::from_iter([(COOKIE, value.clone())]),
+            Change::Remove => HeaderMap::new(),
+        };
+        let fields = after.get_all(COOKIE).iter();
+        fields
+            .flat_map(|field| Pairs::of(field.as_bytes()))
+            .map(<[u8]>::to_vec)
+            .collect()
+    }
+
+    proptest! {
+        /// The short way gives what the long way gives, for any spelling of any cookies.
+        #[test]
+        fn cutting_one_out_is_keeping_all_others(
+            fields in proptest::collection::vec("([;= \\t]|v|v=1|a|b=2; |; ?){0,12}", 0..3)
+        ) {
+            let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
+            let headers = headers(&fields);
+            let cookies = Cookies::new(&headers);
+            let cut = pairs_after(&cookies.without(&Finder::new("v")), &headers);
+            let kept = pairs_after(&cookies.retain(|name| name != b"v"), &headers);
+            prop_assert_eq!(&cut, &kept);
+            prop_assert!(cut.iter().all(|pair| split(pair).0 != b"v"));
+        }
     }
 }

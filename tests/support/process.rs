@@ -91,6 +91,12 @@ impl Process {
         (status, self.rest())
     }
 
+    /// What has been logged so far.
+    pub fn log(&mut self) -> &[String] {
+        self.seen.extend(self.log.try_iter());
+        &self.seen
+    }
+
     fn rest(mut self) -> Vec<String> {
         let mut seen = std::mem::take(&mut self.seen);
         seen.extend(self.log.iter());

@@ -1,0 +1,268 @@
+//! What our logic costs: the sidecar with a known visitor beside the same pingora proxy with none of our logic, in one run.
+//!
+//! ```text
+//! cargo bench --bench proxy_cpu                            # CPU time, 41 rounds of 8,000 requests for each system
+//! cargo bench --bench proxy_cpu -- --quick                 # 15 of 2,000, as CI runs it
+//! cargo bench --bench proxy_cpu -- --instructions          # user instructions, counted by valgrind
+//! cargo bench --bench proxy_cpu -- --check                 # either way: fails if our logic takes more than 10 %
+//! ```
+//! Each system runs as a process of its own with one proxy thread; the bare proxy has the same time-outs, buffers and
+//! allocator, the same upstream, and gets the same bytes. The sidecar runs as a shop would run it: visitor cookie, token
+//! injected, redb, metrics on.
+//!
+//! **CPU time** is user and system time of all the process's threads, from `/proc/<pid>/task/*/schedstat`. The proxies have one
+//! core, load and upstream the other. Rounds are short and interleaved, each round in the opposite order of the one before,
+//! so that what disturbs one system disturbs its neighbours too. Disturbance (other tenants, cold caches, interrupts) only ever adds
+//! time, and never the same twice: the least of many rounds is what a request costs, the median is what it cost today. So
+//! `--check` compares the least of each system; the median of the rounds' own ratios stands beside it, and where the two disagree
+//! widely, the machine was too busy to tell.
+//!
+//! **Instructions** are the same on any day. They are those in user mode; both proxies make the same system calls, so the ratio of
+//! all work is smaller than the one shown. valgrind knows no SHA extensions: cryptography counts for more than it costs.
+
+#![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark fails loudly")]
+
+mod instructions;
+mod load;
+mod parts;
+mod processes;
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use self::load::{load, visitor_cookie};
+use self::processes::{Core, Process};
+
+/// As the sidecar's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const CONNECTIONS: usize = 8;
+const BODY: usize = 2048;
+const LIMIT: f64 = 1.10;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["upstream"] => parts::upstream(),
+        ["simulator"] => parts::simulator(),
+        ["bare", upstream] => parts::bare(upstream.parse().unwrap()),
+        ref flags => {
+            let check = flags.contains(&"--check");
+            return match flags.contains(&"--instructions") {
+                true => instructions::compare(check),
+                false => compare(flags.contains(&"--quick"), check),
+            };
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// Fails, if that is asked for, where the ratio is beyond the limit.
+fn verdict(ratio: f64, check: bool) -> ExitCode {
+    if check && ratio > LIMIT {
+        eprintln!(
+            "the sidecar's logic takes {:.1} % over the bare proxy; the limit is 10 %",
+            (ratio - 1.0) * 100.0
+        );
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+/// What all systems talk to.
+struct Surroundings {
+    upstream: Process,
+    simulator: Process,
+    folder: tempfile::TempDir,
+}
+
+impl Surroundings {
+    fn start() -> Self {
+        let me = std::env::current_exe().unwrap();
+        Self {
+            upstream: Process::start(Command::new(&me).arg("upstream"), Core::Load),
+            simulator: Process::start(Command::new(&me).arg("simulator"), Core::Load),
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// The bare proxy; `tool` runs it.
+    fn bare(&self, tool: &[String]) -> Process {
+        let me = std::env::current_exe().unwrap();
+        let upstream = self.upstream.address.to_string();
+        Process::start(under(tool, &me).args(["bare", &upstream]), Core::Proxy)
+    }
+
+    /// A sidecar; `tool` runs it.
+    fn sidecar(&self, tool: &[String], name: &str, access: bool) -> Process {
+        let path = self.folder.path().join(format!("{name}.toml"));
+        let store = self.folder.path().join(format!("{name}.redb"));
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address: SocketAddr = socket.local_addr().unwrap();
+        drop(socket);
+        let text = format!(
+            r#"
+            [[listeners]]
+            address = "{address}"
+            [dressipi]
+            base_url = "http://{}"
+            client_id = "demo"
+            api_key = "demo-api-key"
+            [session]
+            path = {store:?}
+            max_wait = "30s"
+            [cookie]
+            name = "visitor"
+            secure = false
+            [[routes]]
+            path = "/"
+            upstream = "app"
+            [[routes]]
+            path = "/api/"
+            upstream = "dressipi"
+            [[upstreams]]
+            name = "app"
+            address = "{}"
+            [log]
+            access = {access}
+            format = "json"
+            [server]
+            threads = 1
+            drain_delay = "0s"
+            "#,
+            self.simulator.address, self.upstream.address
+        );
+        std::fs::write(&path, text).unwrap();
+        let binary = Path::new(env!("CARGO_BIN_EXE_dressipi-sidecar"));
+        Process::serve(under(tool, binary).args(["serve", "--config"]).arg(path))
+    }
+}
+
+fn under(tool: &[String], binary: &Path) -> Command {
+    match tool {
+        [] => Command::new(binary),
+        [tool, arguments @ ..] => {
+            let mut command = Command::new(tool);
+            command.args(arguments).arg(binary);
+            command
+        }
+    }
+}
+
+// === CPU time ===
+
+struct System {
+    name: &'static str,
+    process: Process,
+    cookie: Option<String>,
+    micros: Vec<f64>,
+    /// User and system ticks before the first round.
+    ticks: [u64; 2],
+}
+
+fn compare(quick: bool, check: bool) -> ExitCode {
+    let (rounds, requests) = if quick { (15, 2_000) } else { (41, 8_000) };
+    let surroundings = Surroundings::start();
+    let mut systems = [
+        System::new("pingora, passing through", surroundings.bare(&[])),
+        System::new(
+            "sidecar, access log off",
+            surroundings.sidecar(&[], "quiet", false),
+        ),
+        System::new(
+            "sidecar, access log on",
+            surroundings.sidecar(&[], "logging", true),
+        ),
+    ];
+    // The bare proxy sets no cookie and gets the same request nonetheless.
+    systems[0].cookie = systems[1].cookie.clone();
+    for system in &mut systems {
+        system.load(requests);
+        system.ticks = system.process.ticks();
+    }
+    for round in 0..rounds {
+        for index in 0..systems.len() {
+            let index = if round % 2 == 0 {
+                index
+            } else {
+                systems.len() - 1 - index
+            };
+            systems[index].measure(requests);
+        }
+    }
+    println!(
+        "| system | CPU µs a request: least, median | in the kernel | ÷ passing through: least, median of the rounds |"
+    );
+    println!("| --- | --- | --- | --- |");
+    let [base, ..] = &systems;
+    for system in &systems {
+        println!(
+            "| {} | {:.1}, {:.1} | {:.0} % | {:.3}, {:.3} |",
+            system.name,
+            least(&system.micros),
+            median(&system.micros),
+            system.kernel_share() * 100.0,
+            least(&system.micros) / least(&base.micros),
+            system.median_ratio(base),
+        );
+    }
+    println!(
+        "{rounds} interleaved rounds of {requests} requests over {CONNECTIONS} connections, {BODY}-byte answers"
+    );
+    verdict(least(&systems[1].micros) / least(&base.micros), check)
+}
+
+fn least(values: &[f64]) -> f64 {
+    values.iter().copied().fold(f64::MAX, f64::min)
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}
+
+impl System {
+    fn new(name: &'static str, process: Process) -> Self {
+        Self {
+            name,
+            cookie: visitor_cookie(process.address),
+            process,
+            micros: Vec::new(),
+            ticks: [0; 2],
+        }
+    }
+
+    fn load(&self, requests: usize) {
+        load(
+            self.process.address,
+            self.cookie.as_deref(),
+            requests,
+            CONNECTIONS,
+        );
+    }
+
+    fn measure(&mut self, requests: usize) {
+        let before = self.process.cpu_nanos();
+        self.load(requests);
+        let nanos = self.process.cpu_nanos() - before;
+        self.micros.push(nanos as f64 / 1000.0 / requests as f64);
+    }
+
+    fn kernel_share(&self) -> f64 {
+        let now = self.process.ticks();
+        let [user, system] = [0, 1].map(|index| (now[index] - self.ticks[index]) as f64);
+        system / (user + system)
+    }
+
+    fn median_ratio(&self, base: &Self) -> f64 {
+        let rounds = self.micros.iter().zip(&base.micros);
+        median(
+            &rounds
+                .map(|(micros, base)| micros / base)
+                .collect::<Vec<_>>(),
+        )
+    }
+}
