@@ -36,7 +36,7 @@ pub use manager::{Manager, Parts, Rejection};
 pub use memory::MemoryStore;
 pub use observer::{Call, Observer, StoreCall, Unobserved};
 pub use policy::{OnLost, Policy, Settings, StoreSettings};
-pub use record::{State, VisitorSession};
+pub use record::{Age, State, VisitorSession};
 pub use redb_file::OpenStoreError;
 pub use redb_store::RedbStore;
 pub use store::{
