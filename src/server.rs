@@ -22,14 +22,14 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::admin::{Admin, Health};
+use crate::admin::{Admin, AdminParts, Health};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::dressipi::{BuildError, Client};
 use crate::proxy::{Proxy, ProxyParts, Snapshot, SnapshotError, resolve_forever, resolve_once};
 use crate::session::{
     Created, Keyring, KeyringError, Manager, MemoryStore, OpenStoreError, Parts, RedbStore, Store,
-    StoreSettings, Vault, VaultError, generate_key_line,
+    StoreSettings, Vault, VaultError,
 };
 use crate::telemetry::{InFlight, Metrics};
 use crate::visitor::CookieJar;
@@ -140,8 +140,10 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
     }
     let admin = config
         .admin
-        .map(|address| bind("admin.address", address))
+        .as_ref()
+        .map(|admin| bind("admin.address", admin.address))
         .transpose()?;
+    let admin_token = config.admin.as_ref().and_then(|admin| admin.token.clone());
     let _ = tokio::time::timeout(RESOLVE_BOUND, resolve_once(&snapshot)).await;
 
     let (stop_listening, shutdown) = watch::channel(false);
@@ -179,7 +181,14 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
     }
     if let Some((socket, address)) = admin {
         running.admin = Some(address);
-        let router = Admin::new(health, manager.clone(), metrics, in_flight).router();
+        let router = Admin::new(AdminParts {
+            health,
+            manager: manager.clone(),
+            metrics,
+            in_flight,
+            token: admin_token,
+        })
+        .router();
         running.background.spawn(async move {
             if let Err(error) = axum::serve(socket, router).await {
                 tracing::error!(%error, "the admin listener has ended");
@@ -196,10 +205,20 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
     Ok(running)
 }
 
-fn open_store(settings: &StoreSettings) -> Result<(Arc<dyn Store>, Keyring), StartError> {
+/// Opens the store and its keyring. Blocks while it does.
+pub fn open_store(settings: &StoreSettings) -> Result<(Arc<dyn Store>, Keyring), StartError> {
     match settings {
-        StoreSettings::Memory { max_visitors } => {
-            let keyring = Keyring::parse(&generate_key_line())?;
+        StoreSettings::Memory {
+            max_visitors,
+            keys_file,
+        } => {
+            let keyring = match keys_file {
+                Some(keys_file) => {
+                    warn_of_permissions(keys_file);
+                    Keyring::load(keys_file)?
+                }
+                None => Keyring::ephemeral(),
+            };
             Ok((Arc::new(MemoryStore::new(*max_visitors)), keyring))
         }
         StoreSettings::Redb {

@@ -8,6 +8,8 @@ mod connections;
 mod crashes;
 mod identity;
 mod layers;
+mod moving;
+mod moving_live;
 mod outages;
 mod profiles;
 mod state_machine;

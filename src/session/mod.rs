@@ -12,6 +12,7 @@ mod keyring;
 mod keyring_file;
 mod manager;
 mod memory;
+pub mod moving;
 mod observer;
 mod performer;
 mod policy;
