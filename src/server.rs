@@ -22,7 +22,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::admin::{Admin, Health};
+use crate::admin::{Admin, AdminParts, Health};
 use crate::clock::{Clock, SteadyClock, SystemClock};
 use crate::config::Config;
 use crate::dressipi::{BuildError, Client};
@@ -30,7 +30,6 @@ use crate::proxy::{Proxy, ProxyParts, Snapshot, SnapshotError, resolve_forever, 
 use crate::session::{
     Created, GuardedStore, Keyring, KeyringError, Manager, MemoryStore, OpenRedisError,
     OpenStoreError, Parts, RedbStore, RedisStore, Store, StoreSettings, Vault, VaultError,
-    generate_key_line,
 };
 use crate::telemetry::{AccessLog, AccessLogGuard, InFlight, Metrics};
 use crate::visitor::CookieJar;
@@ -150,8 +149,10 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
     }
     let admin = config
         .admin
-        .map(|address| bind("admin.address", address))
+        .as_ref()
+        .map(|admin| bind("admin.address", admin.address))
         .transpose()?;
+    let admin_token = config.admin.as_ref().and_then(|admin| admin.token.clone());
     let _ = tokio::time::timeout(RESOLVE_BOUND, resolve_once(&snapshot)).await;
 
     let (stop_listening, shutdown) = watch::channel(false);
@@ -193,7 +194,14 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
     }
     if let Some((socket, address)) = admin {
         running.admin = Some(address);
-        let router = Admin::new(health, manager.clone(), metrics, in_flight).router();
+        let router = Admin::new(AdminParts {
+            health,
+            manager: manager.clone(),
+            metrics,
+            in_flight,
+            token: admin_token,
+        })
+        .router();
         running.background.spawn(async move {
             if let Err(error) = axum::serve(socket, router).await {
                 tracing::error!(%error, "the admin listener has ended");
@@ -231,10 +239,19 @@ async fn set_clock(clock: &SteadyClock, store: &dyn Store) {
     }
 }
 
-async fn open_store(settings: &StoreSettings) -> Result<(Arc<dyn Store>, Keyring), StartError> {
+/// Opens the store and its keyring.
+pub async fn open_store(settings: &StoreSettings) -> Result<(Arc<dyn Store>, Keyring), StartError> {
+    // Fails only where one is installed already, and then that one will do.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     match settings.clone() {
-        StoreSettings::Memory { max_visitors } => {
-            let keyring = Keyring::parse(&generate_key_line())?;
+        StoreSettings::Memory {
+            max_visitors,
+            keys_file,
+        } => {
+            let keyring = match keys_file {
+                Some(keys_file) => load_keyring(&keys_file)?,
+                None => Keyring::ephemeral(),
+            };
             Ok((Arc::new(MemoryStore::new(max_visitors)), keyring))
         }
         StoreSettings::Redb {

@@ -10,6 +10,8 @@ mod crash_points;
 mod crashes;
 mod identity;
 mod layers;
+mod moving;
+mod moving_live;
 mod outages;
 mod profiles;
 mod redis_serving;

@@ -135,6 +135,8 @@ fn pure_modules_do_no_io() {
         "session/freshness.rs",
         "session/record.rs",
         "session/codec.rs",
+        "session/moving/format.rs",
+        "session/moving/summary.rs",
         "proxy/route.rs",
         "proxy/edit.rs",
         "proxy/headers.rs",

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use dressipi_sidecar::clock::{Clock, ManualClock, Timestamp};
 use dressipi_sidecar::config::{self, Format};
 use dressipi_sidecar::dressipi::Client;
+use dressipi_sidecar::session::moving::{self, Adoption};
 use dressipi_sidecar::session::{
     Census, Cursor, Entry, Keyring, Manager, MemoryStore, Page, Parts, PutError, Settings, Store,
     StoreError, Stored, Unavailable, Unobserved, Vault, Version, generate_key_line,
@@ -173,6 +174,49 @@ impl Bench {
 
 fn visitor(name: &str) -> VisitorKey {
     IdentityKey::new(&[1; 32]).visitor_key(Namespace::Header, name.as_bytes())
+}
+
+#[tokio::test]
+async fn invariant_3_an_export_holds_the_tokens_that_could_not_be_stored_yet() {
+    let bench = Bench::new().await;
+    let vault = Vault::new(
+        bench.store.clone(),
+        bench.keyring.clone(),
+        Duration::from_secs(86_400),
+    );
+    vault.identity_key(bench.clock.now()).await.unwrap();
+    let ada = visitor("ada");
+    let profile = bench.profile(&ada).await.unwrap();
+    bench.clock.advance(Duration::from_secs(880));
+    bench.store.writes_fail.store(true, Ordering::SeqCst);
+    assert_eq!(bench.profile(&ada).await.as_ref(), Ok(&profile));
+    assert_eq!(bench.manager.unsaved(), 1);
+
+    let mut exporter = bench.manager.export().await.unwrap();
+    let mut pieces = Vec::new();
+    while let Some(piece) = exporter.next().await.unwrap() {
+        pieces.push(Ok(piece));
+    }
+    let there = Flaky::new();
+    let moved = Vault::new(
+        there.clone(),
+        bench.keyring.clone(),
+        Duration::from_secs(86_400),
+    );
+    let clock: Arc<dyn Clock> = bench.clock.clone();
+    let pieces = futures::stream::iter(pieces);
+    let adoption = Adoption::IfEmpty;
+    let summary = moving::import(&moved, &clock, adoption, pieces, |_| {}).await;
+    assert_eq!(summary.unwrap().records(), 2, "the old one and the new one");
+
+    // The old refresh token is spent; the moved one is the new one.
+    let manager = Bench::manager(&bench.dressipi, &there, &bench.keyring, &bench.clock);
+    bench.clock.advance(Duration::from_secs(880));
+    let authorized = manager.ensure(&ada, false).await.unwrap();
+    let token = authorized.header().to_str().unwrap();
+    let same = bench.dressipi.simulator.profile_of_token(token);
+    assert_eq!(same, Some(profile));
+    assert_eq!(bench.dressipi.simulator.totals().refresh_reuse, 0);
 }
 
 #[tokio::test]

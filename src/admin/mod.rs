@@ -1,7 +1,10 @@
-//! The admin listener: health for Kubernetes, metrics for Prometheus. It never says anything about Dressipi's health in
-//! readiness: a pod that is taken out cannot help.
+//! The admin listener: health for Kubernetes, metrics for Prometheus, and visitor sessions for whoever has the token. It never
+//! says anything about Dressipi's health in readiness: a pod that is taken out cannot help.
 
+mod bearer;
 mod health;
+mod problem;
+mod sessions;
 
 pub use health::{Health, NotReady};
 
@@ -14,34 +17,32 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
+use crate::secret::Secret;
 use crate::session::Manager;
 use crate::telemetry::{InFlight, Metrics, Reading};
 
 /// What the admin listener tells about.
 #[derive(Clone)]
-pub struct Admin(Arc<Parts>);
+pub struct Admin(Arc<AdminParts>);
 
-struct Parts {
-    health: Health,
-    manager: Manager,
-    metrics: Arc<Metrics>,
-    in_flight: InFlight,
+/// What the admin listener is made of.
+pub struct AdminParts {
+    /// Readiness.
+    pub health: Health,
+    /// Visitor sessions.
+    pub manager: Manager,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// The count of exchanges in flight.
+    pub in_flight: InFlight,
+    /// The bearer token for `/sessions…`; without one nobody may use it.
+    pub token: Option<Secret>,
 }
 
 impl Admin {
-    /// An admin listener over these.
-    pub fn new(
-        health: Health,
-        manager: Manager,
-        metrics: Arc<Metrics>,
-        in_flight: InFlight,
-    ) -> Self {
-        Self(Arc::new(Parts {
-            health,
-            manager,
-            metrics,
-            in_flight,
-        }))
+    /// An admin listener of `parts`.
+    pub fn new(parts: AdminParts) -> Self {
+        Self(Arc::new(parts))
     }
 
     /// Its routes.
@@ -50,6 +51,7 @@ impl Admin {
             .route("/livez", get(|| async { "ok\n" }))
             .route("/readyz", get(ready))
             .route("/metrics", get(metrics))
+            .nest("/sessions", sessions::router(&self))
             .with_state(self)
     }
 }

@@ -4,6 +4,7 @@
 mod check;
 mod demo;
 mod serve;
+mod sessions;
 mod simulator;
 
 use std::net::SocketAddr;
@@ -60,6 +61,11 @@ enum Command {
     Demo,
     /// Print a new sealing key, for session.keys_file.
     Keygen,
+    /// Move visitor sessions between stores.
+    Sessions {
+        #[command(subcommand)]
+        command: sessions::Command,
+    },
 }
 
 /// The configuration is wrong.
@@ -77,6 +83,7 @@ pub fn main() -> ExitCode {
         } => simulator::run(listen, token_lifetime, !no_rotation),
         Command::Demo => demo::run(),
         Command::Keygen => keygen(),
+        Command::Sessions { command } => sessions::run(command),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -104,7 +104,8 @@ pub(crate) struct Session {
     pub(crate) store: Option<StoreKind>,
     /// redb: the database file. Required there.
     pub(crate) path: Option<String>,
-    /// redb, redis: the keys that seal what is stored. Required for redis; redb's default: a key is made once beside it.
+    /// The keys that seal what is stored. Required for redis. Default: redb makes a key once beside the database; memory has
+    /// one that ends with the process.
     pub(crate) keys_file: Option<String>,
     /// memory: how many visitors it holds. Default: 100000.
     pub(crate) max_visitors: Option<u64>,
@@ -286,6 +287,10 @@ pub(crate) struct Upstream {
 pub(crate) struct Admin {
     /// IP address and port. Required in this section.
     pub(crate) address: Option<String>,
+    /// The bearer token that `/sessions…` asks for. Default: nobody may use it.
+    pub(crate) token: Option<Secret>,
+    /// A file that holds the token.
+    pub(crate) token_file: Option<String>,
 }
 
 /// Logging.

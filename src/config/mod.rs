@@ -30,7 +30,7 @@ mod tests;
 use std::path::Path;
 
 pub use model::{
-    Config, Credentials, Listener, Log, LogFormat, OnUnavailable, Route, Server, Upstream,
+    Admin, Config, Credentials, Listener, Log, LogFormat, OnUnavailable, Route, Server, Upstream,
     UpstreamRef, UpstreamTls,
 };
 pub use problems::{Problem, Problems};

@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::HeaderName;
 use ipnet::IpNet;
 
+use crate::secret::Secret;
 use crate::session::{Settings as SessionSettings, StoreSettings};
 use crate::visitor::{ConsentRules, CookieSettings, CreationRules, VisitorSource};
 
@@ -33,7 +34,7 @@ pub struct Config {
     /// App upstreams.
     pub upstreams: Vec<Upstream>,
     /// The admin listener.
-    pub admin: Option<SocketAddr>,
+    pub admin: Option<Admin>,
     /// Logging.
     pub log: Log,
     /// The process.
@@ -127,6 +128,15 @@ pub struct UpstreamTls {
     pub ca_file: Option<PathBuf>,
     /// Whether HTTP/2 is offered.
     pub http2: bool,
+}
+
+/// The admin listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// The address.
+    pub address: SocketAddr,
+    /// The bearer token for `/sessions…`; without one nobody may use it.
+    pub token: Option<Secret>,
 }
 
 /// Logging.

@@ -184,7 +184,10 @@ fn the_demonstration_is_on_localhost() {
         config.listeners[0].address,
         "127.0.0.1:8080".parse().unwrap()
     );
-    assert_eq!(config.admin, "127.0.0.1:9901".parse().ok());
+    assert_eq!(
+        config.admin.map(|admin| admin.address),
+        "127.0.0.1:9901".parse().ok()
+    );
     assert_eq!(config.dressipi.base_url.authority(), "127.0.0.1:8090");
     assert_eq!(config.cookie.name, "dressipi-visitor");
     assert!(!config.cookie.secure);

@@ -41,6 +41,8 @@ pub(super) const KEY_LEN: usize = 32;
 #[derive(Clone)]
 pub struct Keyring {
     keys: Vec<SealingKey>,
+    /// Whether the keys exist in this process only.
+    ephemeral: bool,
 }
 
 /// Why a sealed value does not open.
@@ -78,7 +80,32 @@ pub(super) struct SealingKey {
 impl Keyring {
     /// A ring of these keys; the caller has made sure that there is one and that no two have the same id.
     pub(super) fn from_keys(keys: Vec<SealingKey>) -> Self {
-        Self { keys }
+        Self {
+            keys,
+            ephemeral: false,
+        }
+    }
+
+    /// A ring of one new key that nobody else has: what it seals ends with this process.
+    pub fn ephemeral() -> Self {
+        let mut key = Zeroizing::new([0; KEY_LEN]);
+        SystemRandom::new()
+            .fill(&mut *key)
+            .expect("the operating system's random generator does not fail once it has started");
+        Self {
+            keys: vec![SealingKey::new(&key)],
+            ephemeral: true,
+        }
+    }
+
+    /// Whether the keys exist in this process only, so that nobody else will ever open what they seal.
+    pub fn is_ephemeral(&self) -> bool {
+        self.ephemeral
+    }
+
+    /// Whether `sealed` says that the first key sealed it.
+    pub(super) fn is_current(&self, sealed: &[u8]) -> bool {
+        sealed.get(1..=ID_LEN) == Some(&self.keys[0].id[..])
     }
 
     /// Seals `plaintext` for the visitor `context`, with the first key.

@@ -7,6 +7,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use futures::Stream;
 use rand::seq::SliceRandom;
 use tokio::runtime::Handle;
 use tokio::sync::broadcast;
@@ -16,6 +18,7 @@ use super::cache::{Authorized, Cached, RenderToken, Standing, TokenCache};
 use super::flights::{Boarding, Flights, Landing, Lead};
 use super::flow::{Done, Flow, Unavailable, Want};
 use super::freshness::Freshness;
+use super::moving::{self, Adoption, ExportError, Exporter, ImportFailed, Summary};
 use super::observer::{Observer, StoreCall};
 use super::performer::{Performer, Turns};
 use super::policy::Settings;
@@ -276,6 +279,24 @@ impl Manager {
     /// Whether the store can be read and written: what readiness asks.
     pub async fn check_store(&self) -> Result<(), StoreError> {
         self.0.performer.vault.store().check().await
+    }
+
+    /// Begins an export of everything that is known: the store's records, and the newer ones that wait to be written.
+    pub async fn export(&self) -> Result<Exporter, ExportError> {
+        let inner = self.0.clone();
+        let vault = inner.performer.vault.clone();
+        let clock = inner.performer.clock.clone();
+        let newer = Box::new(move || inner.performer.unsaved.all());
+        Exporter::with(vault, clock, Some(newer)).await
+    }
+
+    /// Imports an export into the store while visitors come and go. A token in use stays in use until it expires.
+    pub async fn import(
+        &self,
+        pieces: impl Stream<Item = std::io::Result<Bytes>>,
+    ) -> Result<Summary, ImportFailed> {
+        let Performer { vault, clock, .. } = &self.0.performer;
+        moving::import(vault, clock, Adoption::Never, pieces, |_| {}).await
     }
 
     /// Stored visitor sessions by state.

@@ -77,6 +77,8 @@ pub enum StoreSettings {
     Memory {
         /// How many visitors it holds; more are refused, none is forgotten.
         max_visitors: u64,
+        /// The keyring; `None`: a key that ends with the process.
+        keys_file: Option<PathBuf>,
     },
     /// One file.
     Redb {

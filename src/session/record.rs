@@ -88,22 +88,120 @@ impl VisitorSession {
     }
 
     /// How far along in its life it is: of two records of one visitor, the greater one is the newer one.
-    ///
-    /// A lost token set is newer than itself alive, but older than its successor: a replica that holds the successor in
-    /// memory, because the store could not be reached when it arrived, takes the visitor back from `Lost`.
-    pub fn age(&self) -> (u32, u8, u32, u32) {
-        match &self.state {
-            State::Granted { .. } => (self.profiles, 0, 0, 0),
-            State::Unconfirmed { attempts, .. } => (self.profiles, 1, *attempts, 0),
-            State::Active(tokens) => (self.profiles, 2, tokens.generation, 0),
+    pub fn age(&self) -> Age {
+        let (stage, generation, attempts) = match &self.state {
+            State::Granted { .. } => (Stage::Granted, 0, 0),
+            State::Unconfirmed { attempts, .. } => (Stage::Unconfirmed, 0, *attempts),
+            State::Active(tokens) => (Stage::Tokens, tokens.generation, 0),
+            // Its end comes after it, and before any successor.
             State::Lost {
                 tokens, attempts, ..
-            } => (
-                self.profiles,
-                2,
-                tokens.generation,
-                attempts.saturating_add(1),
+            } => (Stage::Tokens, tokens.generation, attempts.saturating_add(1)),
+        };
+        Age {
+            profiles: self.profiles,
+            stage,
+            generation,
+            attempts,
+        }
+    }
+}
+
+/// How far along a visitor session is; compared field by field.
+///
+/// That a token set is lost says nothing about its successors: a later generation is newer than the end of an earlier one, so
+/// that a replica, or an import, whose tokens had been replaced long ago cannot bury the tokens that replaced them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Age {
+    profiles: u32,
+    stage: Stage,
+    generation: u32,
+    attempts: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Granted,
+    Unconfirmed,
+    Tokens,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oauth::{AccessToken, AuthorizationCode, CodeVerifier, RefreshToken};
+    use crate::secret::Secret;
+
+    const NOW: Timestamp = Timestamp::from_secs(1000);
+
+    fn session(profiles: u32, state: State) -> VisitorSession {
+        VisitorSession {
+            created_at: NOW,
+            profiles,
+            losses: 0,
+            state,
+        }
+    }
+
+    fn tokens(generation: u32) -> TokenSet {
+        TokenSet {
+            access: AccessToken::new(Secret::new("a")),
+            refresh: RefreshToken::new(Secret::new("r")),
+            obtained_at: NOW,
+            expires_at: NOW,
+            generation,
+        }
+    }
+
+    fn lost(generation: u32, attempts: u32) -> State {
+        State::Lost {
+            tokens: tokens(generation),
+            lost_at: NOW,
+            attempts,
+            not_before: NOW,
+        }
+    }
+
+    #[test]
+    fn invariant_3_the_end_of_an_old_token_set_is_older_than_its_successor() {
+        let life = [
+            session(1, granted()),
+            session(
+                1,
+                State::Unconfirmed {
+                    attempts: 1,
+                    not_before: NOW,
+                },
             ),
+            session(
+                1,
+                State::Unconfirmed {
+                    attempts: 2,
+                    not_before: NOW,
+                },
+            ),
+            session(1, State::Active(tokens(0))),
+            session(1, lost(0, 0)),
+            session(1, State::Active(tokens(1))),
+            session(1, State::Active(tokens(9))),
+            session(1, lost(9, 0)),
+            session(1, lost(9, 1)),
+            session(2, granted()),
+            session(2, State::Active(tokens(0))),
+        ];
+        for pair in life.windows(2) {
+            assert!(pair[0].age() < pair[1].age(), "{pair:?}");
+        }
+    }
+
+    fn granted() -> State {
+        State::Granted {
+            grant: Grant {
+                code: AuthorizationCode::new(Secret::new("c")),
+                verifier: CodeVerifier::from_stored(Secret::new("v")),
+            },
+            granted_at: NOW,
+            attempts: 0,
         }
     }
 }

@@ -268,6 +268,17 @@ impl StateTag {
             _ => None,
         }
     }
+
+    /// Its word, for exports and metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Internal => "internal",
+            Self::Unconfirmed => "unconfirmed",
+            Self::Granted => "granted",
+            Self::Active => "active",
+            Self::Lost => "lost",
+        }
+    }
 }
 
 // === impl Census ===

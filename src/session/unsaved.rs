@@ -45,6 +45,15 @@ impl Unsaved {
         self.sessions.lock().keys().copied().collect()
     }
 
+    /// All of them, for an export.
+    pub(super) fn all(&self) -> Vec<(VisitorKey, VisitorSession)> {
+        let sessions = self.sessions.lock();
+        let sessions = sessions.iter();
+        sessions
+            .filter_map(|(key, bytes)| Some((*key, codec::decode(bytes).ok()?)))
+            .collect()
+    }
+
     pub(super) fn keep(&self, key: &VisitorKey, session: &VisitorSession) {
         let mut sessions = self.sessions.lock();
         sessions.insert(*key, codec::encode(session));

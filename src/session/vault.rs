@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rand::TryRng;
 use rand::rngs::SysRng;
+use zeroize::Zeroizing;
 
 use super::codec;
 use super::keyring::{Keyring, OpenError};
@@ -16,7 +17,8 @@ use super::store::{Census, Entry, PutError, StateTag, Store, StoreError, Stored,
 use crate::clock::Timestamp;
 use crate::visitor::{IdentityKey, VisitorKey};
 
-/// A store with the keyring that seals what it holds.
+/// A store with the keyring that seals what it holds. Clones are handles to the same store.
+#[derive(Clone)]
 pub struct Vault {
     store: Arc<dyn Store>,
     keyring: Keyring,
@@ -116,8 +118,36 @@ impl Vault {
         key: &VisitorKey,
         stored: &Stored,
     ) -> Result<(Version, VisitorSession), VaultError> {
-        let plain = self.keyring.open(key.as_bytes(), &stored.sealed)?;
-        Ok((stored.version, codec::decode(&plain)?))
+        Ok((stored.version, self.open(key, &stored.sealed)?))
+    }
+
+    /// The session in a sealed record of the visitor.
+    pub(super) fn open(
+        &self,
+        key: &VisitorKey,
+        sealed: &[u8],
+    ) -> Result<VisitorSession, VaultError> {
+        let plain = self.keyring.open(key.as_bytes(), sealed)?;
+        Ok(codec::decode(&plain)?)
+    }
+
+    /// The visitor's session as it is written at `now`.
+    pub(super) fn seal(&self, key: &VisitorKey, session: &VisitorSession, now: Timestamp) -> Entry {
+        let timeout = match session.state {
+            State::Active(_) | State::Lost { .. } => self.idle_timeout,
+            State::Unconfirmed { .. } | State::Granted { .. } => {
+                TOKENLESS_TIMEOUT.min(self.idle_timeout)
+            }
+        };
+        Entry {
+            sealed: self.keyring.seal(key.as_bytes(), &codec::encode(session)),
+            state: session.tag(),
+            expires_at: now + timeout,
+        }
+    }
+
+    pub(super) fn keyring(&self) -> &Keyring {
+        &self.keyring
     }
 
     /// Writes the visitor's session if the stored version is `expected`.
@@ -128,17 +158,7 @@ impl Vault {
         session: &VisitorSession,
         now: Timestamp,
     ) -> Result<Version, SaveError> {
-        let timeout = match session.state {
-            State::Active(_) | State::Lost { .. } => self.idle_timeout,
-            State::Unconfirmed { .. } | State::Granted { .. } => {
-                TOKENLESS_TIMEOUT.min(self.idle_timeout)
-            }
-        };
-        let entry = Entry {
-            sealed: self.keyring.seal(key.as_bytes(), &codec::encode(session)),
-            state: session.tag(),
-            expires_at: now + timeout,
-        };
+        let entry = self.seal(key, session, now);
         match self.store.put(key, expected, entry, now).await {
             Ok(version) => Ok(version),
             Err(PutError::Conflict { .. }) => Err(SaveError::Conflict),
@@ -159,37 +179,62 @@ impl Vault {
     /// The key that turns identities into visitor keys: made once for a store and kept in it, sealed, so that rotating
     /// the keyring moves no visitor.
     pub async fn identity_key(&self, now: Timestamp) -> Result<IdentityKey, VaultError> {
-        if let Some(stored) = self.store.load(&IDENTITY_SLOT, now).await? {
-            return self.open_identity(&stored);
+        if let Some((_, bytes)) = self.stored_identity(now).await? {
+            return Ok(IdentityKey::new(&bytes));
         }
-        let mut bytes = [0; 32];
+        let mut bytes = Zeroizing::new([0; 32]);
         SysRng
-            .try_fill_bytes(&mut bytes)
+            .try_fill_bytes(&mut *bytes)
             .map_err(|_| VaultError::Random)?;
-        let entry = Entry {
-            sealed: self.keyring.seal(IDENTITY_SLOT.as_bytes(), &bytes),
-            state: StateTag::Internal,
-            expires_at: Timestamp::from_millis(u64::MAX),
-        };
-        match self.store.put(&IDENTITY_SLOT, None, entry, now).await {
-            Ok(_) => Ok(IdentityKey::new(&bytes)),
+        match self.put_identity(None, &bytes, now).await {
+            Ok(()) => Ok(IdentityKey::new(&bytes)),
             // Another replica was quicker.
-            Err(PutError::Conflict { .. }) => match self.store.load(&IDENTITY_SLOT, now).await? {
-                Some(stored) => self.open_identity(&stored),
+            Err(SaveError::Conflict) => match self.stored_identity(now).await? {
+                Some((_, bytes)) => Ok(IdentityKey::new(&bytes)),
                 None => Err(VaultError::Store(StoreError::Closed)),
             },
-            Err(PutError::Store(error)) => Err(error.into()),
+            Err(SaveError::Failed(error)) => Err(error),
         }
     }
 
-    fn open_identity(&self, stored: &Stored) -> Result<IdentityKey, VaultError> {
-        let plain = self
-            .keyring
-            .open(IDENTITY_SLOT.as_bytes(), &stored.sealed)?;
-        let bytes: &[u8; 32] = plain
+    /// The identity key's record and what is in it, if there is one.
+    pub(super) async fn stored_identity(
+        &self,
+        now: Timestamp,
+    ) -> Result<Option<(Stored, Zeroizing<[u8; 32]>)>, VaultError> {
+        let Some(stored) = self.store.load(&IDENTITY_SLOT, now).await? else {
+            return Ok(None);
+        };
+        let bytes = self.open_identity(&stored.sealed)?;
+        Ok(Some((stored, bytes)))
+    }
+
+    /// What is in a sealed identity key.
+    pub(super) fn open_identity(&self, sealed: &[u8]) -> Result<Zeroizing<[u8; 32]>, OpenError> {
+        let plain = self.keyring.open(IDENTITY_SLOT.as_bytes(), sealed)?;
+        let bytes = plain
             .as_slice()
             .try_into()
             .map_err(|_| OpenError::Truncated)?;
-        Ok(IdentityKey::new(bytes))
+        Ok(Zeroizing::new(bytes))
+    }
+
+    /// Writes the identity key if the stored version is `expected`, sealed with the first key.
+    pub(super) async fn put_identity(
+        &self,
+        expected: Option<Version>,
+        bytes: &[u8; 32],
+        now: Timestamp,
+    ) -> Result<(), SaveError> {
+        let entry = Entry {
+            sealed: self.keyring.seal(IDENTITY_SLOT.as_bytes(), bytes),
+            state: StateTag::Internal,
+            expires_at: Timestamp::from_millis(u64::MAX),
+        };
+        match self.store.put(&IDENTITY_SLOT, expected, entry, now).await {
+            Ok(_) => Ok(()),
+            Err(PutError::Conflict { .. }) => Err(SaveError::Conflict),
+            Err(PutError::Store(error)) => Err(SaveError::Failed(error.into())),
+        }
     }
 }

@@ -19,6 +19,7 @@ pub struct SidecarBuilder {
     app: Option<SocketAddr>,
     session: String,
     extra: String,
+    admin: String,
     server: String,
     routes: String,
 }
@@ -30,6 +31,7 @@ impl Sidecar {
             app: None,
             session: "store = \"memory\"".into(),
             extra: String::new(),
+            admin: String::new(),
             server: String::new(),
             routes: "[[routes]]\npath = \"/api/\"\nupstream = \"dressipi\"\n".into(),
         }
@@ -58,6 +60,10 @@ impl Sidecar {
     pub fn visitor_request(&self, method: reqwest::Method, id: &str, path: &str) -> RequestBuilder {
         let url = format!("http://{}{path}", self.running.addresses()[1]);
         self.client.request(method, url).header("x-visitor-id", id)
+    }
+
+    pub fn admin_address(&self) -> SocketAddr {
+        self.running.admin().unwrap()
     }
 
     pub async fn admin(&self, path: &str) -> reqwest::Response {
@@ -108,6 +114,12 @@ impl SidecarBuilder {
         self
     }
 
+    /// Further keys of `[admin]`.
+    pub fn admin_keys(mut self, keys: &str) -> Self {
+        keys.clone_into(&mut self.admin);
+        self
+    }
+
     /// Further keys of `[server]`.
     pub fn server(mut self, keys: &str) -> Self {
         keys.clone_into(&mut self.server);
@@ -142,6 +154,7 @@ impl SidecarBuilder {
             extra,
             server,
             routes,
+            admin,
             ..
         } = self;
         // A busy machine must not make a visitor anonymous.
@@ -159,6 +172,7 @@ impl SidecarBuilder {
             visitor = ["header:x-visitor-id"]
             [admin]
             address = "127.0.0.1:0"
+            {admin}
             [log]
             access = false
             [server]

@@ -1,23 +1,26 @@
 //! `[admin]`, `[log]` and `[server]`: the process and those who look after it.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::files;
 use super::listeners::{address, overlap};
 use super::report::{Report, duration, key};
 use crate::config::suggest;
 use crate::config::values;
-use crate::config::{Listener, Log, LogFormat, Server, file};
+use crate::config::{Admin, Listener, Log, LogFormat, Server, file};
 
 /// The words that a log directive may end in.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// The admin listener's address.
+/// A token that can be guessed would give every visitor's session away.
+const SHORTEST_TOKEN: usize = 16;
+
+/// The admin listener.
 pub(super) fn admin(
     report: &mut Report<'_>,
     raw: Option<file::Admin>,
     listeners: &[Listener],
-) -> Option<SocketAddr> {
+) -> Option<Admin> {
     let Some(raw) = raw else {
         if !report.broken("admin") {
             let message = "is not there: no health checks, no metrics, no status page";
@@ -29,6 +32,21 @@ pub(super) fn admin(
         }
         return None;
     };
+    let named = match raw.token_file {
+        Some(_) => "token_file",
+        None => "token",
+    };
+    let token = files::secret(report, "admin", "token", raw.token, raw.token_file);
+    if let Some(token) = &token
+        && !token.is_empty()
+        && token.expose().len() < SHORTEST_TOKEN
+    {
+        report.problem_hint(
+            &key("admin", named),
+            format!("has fewer than {SHORTEST_TOKEN} characters, which can be guessed"),
+            "make one with `openssl rand -hex 32`",
+        );
+    }
     let address = address(report, "admin.address", raw.address.as_deref())?;
     if let Some(listener) = listeners
         .iter()
@@ -37,7 +55,7 @@ pub(super) fn admin(
         let message = format!("{address} is taken by a listener ({})", listener.address);
         report.problem(&key("admin", "address"), message);
     }
-    Some(address)
+    Some(Admin { address, token })
 }
 
 /// Logging.

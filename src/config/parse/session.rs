@@ -1,5 +1,6 @@
 //! `[session]`: how visitor sessions live, and where they are stored.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::report::{Report, duration, key};
@@ -148,10 +149,9 @@ fn store(report: &mut Report<'_>, raw: &mut file::Session) -> Option<StoreSettin
     }
 }
 
-fn memory(report: &mut Report<'_>, raw: &file::Session) -> StoreSettings {
+fn memory(report: &mut Report<'_>, raw: &mut file::Session) -> StoreSettings {
     let foreign = [
         ("path", raw.path.is_some(), "redb"),
-        ("keys_file", raw.keys_file.is_some(), "redb"),
         ("page_cache", raw.page_cache.is_some(), "redb"),
         ("redis", raw.redis.is_some(), "redis"),
     ];
@@ -170,6 +170,7 @@ fn memory(report: &mut Report<'_>, raw: &file::Session) -> StoreSettings {
     let path = key("session", "max_visitors");
     StoreSettings::Memory {
         max_visitors: report.count(&path, raw.max_visitors, MEMORY_VISITORS, MANY),
+        keys_file: keys_file(report, raw),
     }
 }
 
@@ -192,11 +193,7 @@ fn redb(report: &mut Report<'_>, raw: &mut file::Session) -> Option<StoreSetting
     if page_cache == 0 {
         report.problem(&at("page_cache"), "must be more than zero");
     }
-    let keys_file = raw.keys_file.take().map(|file| {
-        // Only whether it is there: the keyring judges what is in it.
-        files::read(report, &at("keys_file"), &file);
-        report.file_path(&file)
-    });
+    let keys_file = keys_file(report, raw);
     if keys_file.is_none() && !report.broken(&at("keys_file")) {
         report.warning(
             &at("keys_file"),
@@ -221,4 +218,11 @@ fn redb(report: &mut Report<'_>, raw: &mut file::Session) -> Option<StoreSetting
         keys_file,
         cache_bytes,
     })
+}
+
+fn keys_file(report: &mut Report<'_>, raw: &mut file::Session) -> Option<PathBuf> {
+    let file = raw.keys_file.take()?;
+    // Only whether it is there: the keyring judges what is in it.
+    files::read(report, &key("session", "keys_file"), &file);
+    Some(report.file_path(&file))
 }

@@ -7,7 +7,7 @@
 //!
 //! Where other replicas use the store too, a flow is the only one for its visitor from its first OAuth call on: it has the
 //! visitor's lease. A lease can end under a flow whose process stands still, so nothing irrevocable follows from what
-//! another flow may have caused: see [`Flow::doubt`].
+//! another flow may have caused without a grace (`lost_grace`) to learn of it.
 
 mod answers;
 mod base;

@@ -1,0 +1,135 @@
+//! A running sidecar, asked through its admin listener.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::Context;
+use bytes::Bytes;
+use futures::Stream;
+use reqwest::{Body, Response};
+use url::Url;
+
+use crate::config::Config;
+use crate::secret::Secret;
+use crate::session::moving::Summary;
+
+/// The admin listener of a running sidecar.
+#[derive(Debug)]
+pub(super) struct Remote {
+    base: Url,
+    token: Secret,
+    client: reqwest::Client,
+}
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Remote {
+    /// The one at `url`, with the configuration's token.
+    pub(super) fn at(url: &str, config: &Config) -> anyhow::Result<Self> {
+        let base = Url::parse(url).with_context(|| format!("--admin: {url} is no URL"))?;
+        if !matches!(base.scheme(), "http" | "https") || !base.has_host() {
+            anyhow::bail!(
+                "--admin: {url} is no URL of an admin listener, such as http://127.0.0.1:9901"
+            );
+        }
+        let token = config.admin.as_ref().and_then(|admin| admin.token.clone());
+        let token = token.context(
+            "the admin listener asks for a token: set admin.token_file in the configuration of the sidecar and in this one",
+        )?;
+        // Fails only where one is installed already, and then that one will do.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()?;
+        Ok(Self {
+            base,
+            token,
+            client,
+        })
+    }
+
+    /// The one that the configuration names.
+    pub(super) fn of(config: &Config) -> anyhow::Result<Self> {
+        let admin = config
+            .admin
+            .as_ref()
+            .context("the configuration has no [admin] listener; name one with --admin")?;
+        Self::at(&format!("http://{}", reachable(admin.address)?), config)
+    }
+
+    pub(super) async fn export(&self) -> anyhow::Result<Response> {
+        let request = self.client.get(self.url("sessions/export")?);
+        self.send(request).await
+    }
+
+    pub(super) async fn import(
+        &self,
+        pieces: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+    ) -> anyhow::Result<Summary> {
+        let request = self.client.post(self.url("sessions/import")?);
+        let answer = self.send(request.body(Body::wrap_stream(pieces))).await?;
+        let body = answer.bytes().await?;
+        serde_json::from_slice(&body).with_context(|| format!("{self}: the answer cannot be read"))
+    }
+
+    fn url(&self, path: &str) -> anyhow::Result<Url> {
+        Ok(self.base.join(path)?)
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Response> {
+        let answer = request.bearer_auth(self.token.expose()).send().await;
+        let answer =
+            answer.with_context(|| format!("{self}: the admin listener does not answer"))?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let body = answer.bytes().await.unwrap_or_default();
+        let problem: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+        match problem["detail"].as_str() {
+            Some(detail) => anyhow::bail!("{self}: {detail}"),
+            None => anyhow::bail!("{self}: the admin listener answered {status}"),
+        }
+    }
+}
+
+/// Where a listener on `address` is reached from this machine.
+fn reachable(mut address: SocketAddr) -> anyhow::Result<SocketAddr> {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    if address.port() == 0 {
+        anyhow::bail!("admin.address leaves its port to the system; name it with --admin");
+    }
+    Ok(address)
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.base)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_on_every_interface_is_reached_over_loopback() {
+        for (configured, reached) in [
+            ("0.0.0.0:9901", "127.0.0.1:9901"),
+            ("[::]:9901", "[::1]:9901"),
+            ("10.0.0.7:9901", "10.0.0.7:9901"),
+        ] {
+            let address = reachable(configured.parse().unwrap()).unwrap();
+            assert_eq!(address.to_string(), reached);
+        }
+        assert!(reachable("127.0.0.1:0".parse().unwrap()).is_err());
+    }
+}
