@@ -116,8 +116,6 @@ const CLOSE_BOUND: Duration = Duration::from_secs(5);
 pub async fn start(config: &Config) -> Result<Running, StartError> {
     let steady = Arc::new(SteadyClock::new(SystemClock.now()));
     let clock: Arc<dyn Clock> = steady.clone();
-    // Fails only where one is installed already, and then that one will do.
-    let _ = rustls::crypto::ring::default_provider().install_default();
 
     let (store, keyring) = open_store(&config.store).await?;
     set_clock(&steady, &*store).await;
@@ -216,10 +214,8 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
         .background
         .spawn(async move { manager.maintain().await });
     running.background.spawn(async move {
-        let mut ticks = tokio::time::interval(CLOCK_INTERVAL);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            ticks.tick().await;
+            tokio::time::sleep(CLOCK_INTERVAL).await;
             set_clock(&steady, &*store).await;
         }
     });
@@ -239,7 +235,7 @@ async fn set_clock(clock: &SteadyClock, store: &dyn Store) {
     }
 }
 
-/// Opens the store and its keyring.
+/// Opens the store and its keyring; chooses the process's TLS provider before anything connects.
 pub async fn open_store(settings: &StoreSettings) -> Result<(Arc<dyn Store>, Keyring), StartError> {
     // Fails only where one is installed already, and then that one will do.
     let _ = rustls::crypto::ring::default_provider().install_default();

@@ -125,16 +125,12 @@ impl Performer {
         holding: &mut Holding,
     ) -> Event {
         match command {
-            Command::Load => {
-                let stored = self.reload(key).await;
-                self.newest(key, stored)
-            }
+            Command::Load => self.load_newest(key).await,
             Command::Reload => self.reload(key).await,
             Command::Acquire => self.acquire(key, holding).await,
             Command::Await => {
                 await_others(holding).await;
-                let stored = self.reload(key).await;
-                self.newest(key, stored)
+                self.load_newest(key).await
             }
             Command::Save { expected } => self.save(key, flow, expected).await,
             // What could not be stored would be a profile for nobody.
@@ -259,6 +255,11 @@ impl Performer {
                 Event::SaveFailed
             }
         }
+    }
+
+    async fn load_newest(&self, key: &VisitorKey) -> Event {
+        let stored = self.reload(key).await;
+        self.newest(key, stored)
     }
 
     /// What the store says, or the unsaved session if that is newer or the store does not answer.
