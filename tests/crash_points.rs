@@ -76,10 +76,9 @@ impl Stage {
         let prefix = folder.path().file_name().unwrap().to_str().unwrap();
         let session = format!(
             "store = \"redis\"\nkeys_file = {keys:?}\nredis.timeout = \"5s\"\nredis.url = \"redis://{}\"\n\
-             redis.key_prefix = \"{prefix}:\"\n{}\
+             redis.key_prefix = \"{prefix}:\"\nlease_term = \"1s\"\nlost_grace = \"1s\"\n\
              unconfirmed_pause = \"50ms\"\nmin_backoff = \"50ms\"",
             link.address,
-            leases()
         );
         let config = Sidecar::behind(&dressipi)
             .session(&session)
@@ -91,14 +90,6 @@ impl Stage {
             _link: link,
         };
         (stage, config)
-    }
-}
-
-/// Terms for replicas that share a store, short enough to wait for: as soon as the configuration knows them.
-fn leases() -> &'static str {
-    match include_str!("../config/reference.toml").contains("lease_term") {
-        true => "lease_term = \"1s\"\nlost_grace = \"1s\"\n",
-        false => "",
     }
 }
 

@@ -14,6 +14,7 @@ mod moving;
 mod moving_live;
 mod outages;
 mod profiles;
+mod recovery;
 mod redis_serving;
 mod replicas;
 mod state_machine;

@@ -23,8 +23,13 @@ use proptest::prelude::*;
 /// What the outside world does next.
 #[derive(Clone, Copy, Debug)]
 enum Action {
-    /// A request comes; it may make a profile, or not. (All that follows is about one of the processes.)
-    Request { create: bool },
+    /// A request comes; it may make a profile, or not; and it brings the recovery cookie, or not. (All that follows is about one
+    /// of the processes.)
+    Request { create: bool, carry: bool },
+    /// An answer sets the recovery cookie.
+    SetCookie,
+    /// The store loses everything.
+    Wipe,
     /// The background refresh looks at the visitor.
     Renew,
     /// A resource endpoint rejects the token in use.
@@ -97,6 +102,10 @@ struct World {
     ever_stored: Vec<String>,
     /// What the server has declared dead.
     refused: Vec<String>,
+    /// What is in the visitor's recovery cookie.
+    browser: Option<Vec<u8>>,
+    /// Whether the store has ever lost everything: then what it holds afterwards is what counts.
+    wiped: bool,
 }
 
 /// What a crash wipes out.
@@ -107,6 +116,12 @@ struct Process {
     cached: Option<TokenSet>,
     rejected: Option<TokenFingerprint>,
     cut: bool,
+    /// The refresh token that the running flow may fall back on, as long as the store has no record.
+    carried: Option<String>,
+    /// Whether the running flow was told that there is no record.
+    told_of_none: bool,
+    /// Whether the store lost everything under the running flow, which cannot tell that from an erasure.
+    wiped_under: bool,
 }
 
 const LIFETIME: Duration = Duration::from_secs(100);
@@ -173,6 +188,15 @@ impl Server {
     }
 }
 
+impl Process {
+    fn start(&mut self, flow: (Flow, Command), carried: Option<String>) {
+        self.flow = Some(flow);
+        self.carried = carried;
+        self.told_of_none = false;
+        self.wiped_under = false;
+    }
+}
+
 impl World {
     fn new(rotate: bool, processes: usize) -> Self {
         let replicas = (processes > 1).then(Replicas::default);
@@ -197,6 +221,8 @@ impl World {
             profile: 0,
             ever_stored: Vec::new(),
             refused: Vec::new(),
+            browser: None,
+            wiped: false,
         }
     }
 
@@ -223,18 +249,26 @@ impl World {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Request { create } => self.request(Want {
-                create,
-                ..Want::default()
-            }),
-            Action::Renew => self.begin(Want {
-                renew: true,
-                ..Want::default()
-            }),
+            Action::Request { create, carry } => self.request(create, carry),
+            Action::SetCookie => {
+                if let Event::Loaded(Some(newest)) = self.load(true)
+                    && newest.session.tokens().is_some()
+                {
+                    self.browser = Some(codec::encode(&newest.session).to_vec());
+                }
+            }
+            Action::Wipe => self.wipe(),
+            Action::Renew => self.begin(
+                Want {
+                    renew: true,
+                    ..Want::default()
+                },
+                false,
+            ),
             Action::Reject => {
                 if let Some(tokens) = self.process_mut().cached.take() {
                     self.process_mut().rejected = Some(tokens.access.fingerprint());
-                    self.begin(Want::default());
+                    self.begin(Want::default(), false);
                 }
             }
             Action::Perform(outcome) => self.perform(outcome, false, false),
@@ -251,7 +285,7 @@ impl World {
                     && let Some(unsaved) = &process.unsaved
                 {
                     let flow = Flow::save_late(codec::decode(unsaved).unwrap(), self.policy);
-                    self.process_mut().flow = Some(flow);
+                    self.process_mut().start(flow, None);
                 }
             }
             Action::Cut(cut) => self.process_mut().cut = cut,
@@ -260,7 +294,7 @@ impl World {
         }
     }
 
-    fn request(&mut self, want: Want) {
+    fn request(&mut self, create: bool, carry: bool) {
         match &self.process().cached {
             Some(tokens)
                 if Schedule::new(tokens, &self.policy).at(self.now) != Freshness::Expired =>
@@ -268,17 +302,40 @@ impl World {
                 let tokens = tokens.clone();
                 self.check_use(&tokens);
             }
-            _ => self.begin(want),
+            _ => self.begin(
+                Want {
+                    create,
+                    ..Want::default()
+                },
+                carry,
+            ),
         }
     }
 
-    fn begin(&mut self, want: Want) {
+    fn begin(&mut self, want: Want, carry: bool) {
         if !self.is_at_work() {
             let want = Want {
                 rejected: self.process().rejected,
                 ..want
             };
-            self.process_mut().flow = Some(Flow::start(want, self.policy));
+            let (flow, command) = Flow::start(want, self.policy);
+            let carried = self.browser.as_ref().filter(|_| carry);
+            let carried = carried.map(|bytes| codec::decode(bytes).unwrap());
+            let refresh = carried.as_ref().and_then(refresh_of);
+            let flow = (flow.or_recover(carried), command);
+            self.process_mut().start(flow, refresh);
+        }
+    }
+
+    /// Whatever was promised of what was stored: it is the store that broke it.
+    fn wipe(&mut self) {
+        self.stored = None;
+        self.lease = None;
+        self.newest_received = None;
+        self.wiped = true;
+        for process in &mut self.processes {
+            process.carried = None;
+            process.wiped_under = process.flow.is_some();
         }
     }
 
@@ -301,10 +358,10 @@ impl World {
         let Some((_, newest)) = &self.newest_received else {
             return true;
         };
-        let unsaved = self.processes.iter().filter_map(|process| {
-            let session = codec::decode(process.unsaved.as_ref()?).unwrap();
-            Some(session.tokens()?.refresh.secret().expose().to_owned())
-        });
+        let unsaved = self
+            .processes
+            .iter()
+            .filter_map(|process| refresh_of(&codec::decode(process.unsaved.as_ref()?).unwrap()));
         self.stored_refresh()
             .into_iter()
             .chain(unsaved)
@@ -312,10 +369,7 @@ impl World {
     }
 
     fn stored_refresh(&self) -> Option<String> {
-        let session = codec::decode(&self.stored.as_ref()?.1).unwrap();
-        session
-            .tokens()
-            .map(|tokens| tokens.refresh.secret().expose().to_owned())
+        refresh_of(&codec::decode(&self.stored.as_ref()?.1).unwrap())
     }
 
     // --- carrying out commands ---
@@ -348,6 +402,9 @@ impl World {
         };
         if crashing {
             return;
+        }
+        if let Event::Loaded(record) | Event::Acquired(record) = &event {
+            self.process_mut().told_of_none = record.is_none();
         }
         match flow.on(event, self.now) {
             Step::Do(flow, command) => self.process_mut().flow = Some((flow, command)),
@@ -394,7 +451,7 @@ impl World {
         let newer = unsaved.filter(|unsaved| {
             stored
                 .as_ref()
-                .is_none_or(|stored| unsaved.age() > stored.age())
+                .is_none_or(|stored| unsaved.supersedes(stored))
         });
         match (newer, stored) {
             (Some(session), _) => Event::Loaded(Some(Loaded {
@@ -422,6 +479,9 @@ impl World {
             return Event::SaveConflict;
         }
         self.check_replacement(session);
+        if matches!(session.state, State::Unconfirmed { .. }) {
+            self.check_carried();
+        }
         let version = Version(self.next_version);
         self.next_version += 1;
         self.stored = Some((version, codec::encode(session).to_vec()));
@@ -435,6 +495,13 @@ impl World {
                 .take()
                 .filter(|(profile, _)| *profile >= self.profile);
         }
+        if self.wiped
+            && let Some(refresh) = self.stored_refresh()
+        {
+            (self.profile, _) = self.server.refresh[&refresh];
+            self.newest_received = Some((self.profile, refresh));
+            self.received_by = self.at;
+        }
         if outcome == Outcome::AnswerLost {
             return Event::SaveFailed;
         }
@@ -443,6 +510,7 @@ impl World {
     }
 
     fn authorize(&mut self, outcome: Outcome) -> Event {
+        self.check_carried();
         self.check_authorize();
         let disturbed = |disturbance| Err(AuthorizeError::Disturbed(disturbance));
         Event::Authorized(match outcome {
@@ -535,7 +603,7 @@ impl World {
                 codec::decode(unsaved).unwrap(),
                 codec::decode(stored).unwrap(),
             );
-            if stored.age() >= unsaved.age() {
+            if !unsaved.supersedes(&stored) {
                 process.unsaved = None;
             }
         }
@@ -543,6 +611,9 @@ impl World {
         if let Ok(tokens) = done.result.filter_rejected(process.rejected) {
             self.check_use(&tokens);
             self.process_mut().cached = Some(tokens);
+        }
+        if self.process().wiped_under && !self.is_kept() {
+            self.newest_received = None;
         }
         self.check_nothing_lost();
     }
@@ -605,6 +676,17 @@ impl World {
         }
     }
 
+    /// Invariant 2: nobody who carries a live token set is authorized where the store has lost them.
+    fn check_carried(&self) {
+        let process = self.process();
+        if let Some(carried) = process.carried.as_ref().filter(|_| process.told_of_none) {
+            assert!(
+                self.refused.contains(carried),
+                "authorize for a visitor who carries {carried}"
+            );
+        }
+    }
+
     /// Invariants 3 and 4: a stored token set gives way to a newer one, or to the server's refusal.
     fn check_replacement(&self, new: &VisitorSession) {
         let Some((_, old)) = &self.stored else { return };
@@ -614,6 +696,8 @@ impl World {
             && let Some((more, _)) = attempts_of(&new.state)
             && more > attempts
             && self.policy.replicas.is_some()
+            // Calls that the store has forgotten are not counted.
+            && !self.wiped
         {
             assert!(
                 self.now >= not_before && attempts < self.policy.max_unconfirmed,
@@ -706,10 +790,7 @@ impl World {
             self.act(Action::SaveLate);
             self.land();
             self.act(Action::Wait(3600));
-            self.request(Want {
-                create: true,
-                ..Want::default()
-            });
+            self.request(true, true);
             self.land();
         }
         for process in &self.processes {
@@ -729,6 +810,11 @@ impl World {
             assert!(attempts >= self.policy.max_unconfirmed);
         }
     }
+}
+
+fn refresh_of(session: &VisitorSession) -> Option<String> {
+    let tokens = session.tokens()?;
+    Some(tokens.refresh.secret().expose().to_owned())
 }
 
 /// How many authorize calls there were in vain, and when another one may be made.
@@ -773,9 +859,18 @@ fn outcome() -> impl Strategy<Value = Outcome> {
     ]
 }
 
+/// The same, and the store may lose everything.
+fn action_or_wipe() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        1 => Just(Action::Wipe),
+        24 => action(),
+    ]
+}
+
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
-        4 => any::<bool>().prop_map(|no| Action::Request { create: !no }),
+        4 => any::<(bool, bool)>().prop_map(|(no, carry)| Action::Request { create: !no, carry }),
+        1 => Just(Action::SetCookie),
         1 => Just(Action::Renew),
         1 => Just(Action::Reject),
         16 => outcome().prop_map(Action::Perform),
@@ -811,6 +906,68 @@ proptest! {
         }
         world.heal();
     }
+
+    #[test]
+    fn invariants_2_to_5_hold_where_the_store_loses_everything(
+        rotate: bool,
+        processes in prop_oneof![Just(1_usize), Just(3)],
+        actions in prop::collection::vec((0..3_usize, action_or_wipe()), 1..200),
+    ) {
+        let mut world = World::new(rotate, processes);
+        for (at, action) in actions {
+            world.act_at(at, action);
+        }
+        world.heal();
+    }
+}
+
+/// What the visitor carries is stored before anything else, a stale token set is tried once, and then the server's word counts.
+#[test]
+fn invariant_4_a_stale_recovery_cookie_ends_in_one_refresh() {
+    for processes in [1, 3] {
+        let mut world = World::new(true, processes);
+        world.request(true, false);
+        world.land();
+        world.act(Action::SetCookie);
+        // The cookie's token set is replaced, and both the store and the memory of it are lost.
+        world.act(Action::Wait(95));
+        world.request(true, true);
+        world.land();
+        world.wipe();
+        world.act(Action::Crash {
+            after_effect: false,
+        });
+        let issued = world.server.issued;
+        for _ in 0..3 {
+            world.request(true, true);
+            world.land();
+        }
+        let stored = codec::decode(&world.stored.as_ref().unwrap().1).unwrap();
+        assert_eq!(world.refused.len(), 1, "{:?}", world.refused);
+        assert_eq!(stored.losses, 1);
+        if processes == 1 {
+            assert_eq!(world.server.profiles, 2, "by policy: on_lost = recreate");
+        } else {
+            assert!(matches!(stored.state, State::Lost { .. }), "{stored:?}");
+            assert_eq!((world.server.profiles, world.server.issued), (1, issued));
+        }
+    }
+}
+
+#[test]
+fn invariant_11_a_recovery_cookie_is_not_used_where_the_store_cannot_say() {
+    let mut world = World::new(true, 1);
+    world.request(true, false);
+    world.land();
+    world.act(Action::SetCookie);
+    world.act(Action::Crash {
+        after_effect: false,
+    });
+    world.act(Action::StoreDown(true));
+    world.request(true, true);
+    world.land();
+    assert!(world.process().cached.is_none() && world.process().unsaved.is_none());
+    assert_eq!(world.server.profiles, 1);
 }
 
 /// Without lost answers and crashes there is nothing to forgive: one profile.
@@ -818,17 +975,11 @@ proptest! {
 fn invariant_1_a_visitor_whose_answers_arrive_has_one_profile() {
     let mut world = World::new(true, 1);
     for _ in 0..50 {
-        world.request(Want {
-            create: true,
-            ..Want::default()
-        });
+        world.request(true, false);
         while world.is_at_work() {
             world.perform(Outcome::Unavailable, false, false);
             world.act(Action::Wait(7));
-            world.request(Want {
-                create: true,
-                ..Want::default()
-            });
+            world.request(true, false);
             world.land();
         }
         world.act(Action::Wait(60));

@@ -587,7 +587,7 @@ async fn an_operator_is_warned_of_forgetting_and_no_password_is_shown() {
             username: None,
             password: Some(Secret::new("hunter2")),
         },
-        timeout: Duration::from_millis(300),
+        timeout: Duration::from_secs(2),
         ..server.settings()
     };
     let store = open(&settings).await;

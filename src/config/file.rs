@@ -209,6 +209,8 @@ pub(crate) struct Cookie {
     pub(crate) domain: Option<String>,
     /// The path below which it is sent. Default: `/`.
     pub(crate) path: Option<String>,
+    /// Whether the sealed token set rides with the visitor in a second cookie, in case that the store is lost. Default: false.
+    pub(crate) recovery: Option<bool>,
 }
 
 /// What counts as consent. Without it no profile is made and none is used.

@@ -7,12 +7,12 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 
 use super::context::{Exchange, VisitorState};
-use super::identity::{AnonymousReason, Identity, identify};
+use super::identity::{AnonymousReason, Carries, Identity, identify};
 use super::rescue::Rescue;
 use super::service::Proxy;
 use crate::config::OnUnavailable;
-use crate::session::Unavailable;
-use crate::visitor::{Arrival, VisitorKey, may_create};
+use crate::session::{Marker, Recovery, Unavailable};
+use crate::visitor::{Arrival, Lookup, Seen, VisitorId, VisitorKey, may_create};
 
 impl Proxy {
     /// Who asks; consulted only where the route wants a visitor's token.
@@ -26,6 +26,7 @@ impl Proxy {
                 key,
                 arrival,
                 set_cookie,
+                carries,
             } => {
                 // Nobody can have a session under an id that was made a moment ago: unless a profile may be made for it, the
                 // store need not be asked.
@@ -37,14 +38,15 @@ impl Proxy {
                         reason: AnonymousReason::Unavailable(Unavailable::NotCreated),
                     },
                 };
-                ctx.set_cookie = set_cookie;
+                ctx.set_cookies.extend(set_cookie);
+                ctx.carries = carries;
             }
             Identity::Nobody(reason) => {
                 ctx.visitor = VisitorState::Anonymous { key: None, reason };
             }
             Identity::OptedOut { forget } => {
                 if let Some(key) = forget {
-                    ctx.set_cookie = Some(visitors.jar.expire());
+                    ctx.set_cookies.extend(visitors.jar.expire());
                     self.forget(key);
                 }
                 ctx.visitor = VisitorState::Anonymous {
@@ -78,15 +80,28 @@ impl Proxy {
         let result = match self.0.manager.current(&key, ctx.now) {
             Some(authorized) => Ok(authorized),
             None => {
-                let create = may_create(headers, arrival, &ctx.snapshot.visitors.creation);
+                let visitors = &ctx.snapshot.visitors;
+                let create = may_create(headers, arrival, &visitors.creation);
+                let recovery = ctx.carries.and_then(|Carries { id, .. }| {
+                    match Seen::in_headers(headers, &visitors.consent, &visitors.jar).recovery {
+                        Lookup::One(value) => Some(Recovery { id, value }),
+                        _ => None,
+                    }
+                });
+                let ensuring = self.0.manager.ensure_or_recover(&key, create, recovery);
                 // Boxed, so that the requests that need not wait do not carry the room for waiting along.
-                let result = Box::pin(self.0.manager.ensure(&key, create)).await;
+                let result = Box::pin(ensuring).await;
                 ctx.now = self.0.clock.now();
                 result
             }
         };
         match result {
             Ok(authorized) => {
+                if let Some(carries) = ctx.carries
+                    && carries.marker != Some(Marker::of(&authorized))
+                {
+                    Box::pin(self.carry(carries.id, &key, ctx)).await;
+                }
                 ctx.visitor = VisitorState::Authorized {
                     arrival,
                     authorized,
@@ -101,6 +116,16 @@ impl Proxy {
                 check_policy(ctx)
             }
         }
+    }
+
+    /// Has the visitor carry the present token set.
+    async fn carry(&self, id: VisitorId, key: &VisitorKey, ctx: &mut Exchange) {
+        let Some(value) = self.0.manager.recovery_cookie(key, &id).await else {
+            return;
+        };
+        let marker = Marker::of_value(value.as_bytes());
+        ctx.carries = Some(Carries { id, marker });
+        ctx.set_recovery = Some(ctx.snapshot.visitors.jar.set_recovery(&value));
     }
 }
 

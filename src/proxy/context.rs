@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use pingora::{Error, ErrorType, Result};
 
-use super::identity::AnonymousReason;
+use super::identity::{AnonymousReason, Carries};
 use super::rescue::Rescue;
 use super::snapshot::{RouteRules, Snapshot};
 use crate::clock::Timestamp;
@@ -26,8 +26,12 @@ pub struct Exchange {
     /// The index of its route.
     pub(super) route: Option<usize>,
     pub(super) visitor: VisitorState,
-    /// The `Set-Cookie` value for the answer.
-    pub(super) set_cookie: Option<String>,
+    /// The `Set-Cookie` values for the answer that introduce a visitor, or make a browser forget one.
+    pub(super) set_cookies: Vec<String>,
+    /// The one that has the visitor carry the present token set.
+    pub(super) set_recovery: Option<String>,
+    /// What the visitor carries, where there are recovery cookies.
+    pub(super) carries: Option<Carries>,
     pub(super) replay: Replay,
     /// Where it began in the upstream's list of addresses.
     pub(super) turn: Option<usize>,
@@ -83,7 +87,9 @@ impl Exchange {
             time_passed: false,
             route: None,
             visitor: VisitorState::NotAsked,
-            set_cookie: None,
+            set_cookies: Vec::new(),
+            set_recovery: None,
+            carries: None,
             replay: Replay::NotNeeded,
             turn: None,
             attempts: 0,
@@ -102,6 +108,11 @@ impl Exchange {
     pub(super) fn expect_route(&self) -> Result<(&Route, &RouteRules)> {
         self.route()
             .ok_or_else(|| Error::new(ErrorType::InternalError))
+    }
+
+    /// All `Set-Cookie` values for the answer.
+    pub(super) fn set_cookies(&self) -> impl Iterator<Item = &String> {
+        self.set_cookies.iter().chain(&self.set_recovery)
     }
 
     /// The sidecar answers by itself: ends the exchange with `rescue`.

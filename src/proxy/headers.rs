@@ -13,7 +13,7 @@ use super::edit::remove_all;
 use super::names::NameSet;
 use crate::config::{Credentials, Route, UpstreamRef};
 use crate::session::Authorized;
-use crate::visitor::{Change, Cookies};
+use crate::visitor::{Change, Cookies, is_ours};
 
 /// The vendor's cookies that make Dressipi ignore the token header.
 const COOKIES_OVER_TOKEN: [&str; 2] = ["drsp", "dressipi_jwt"];
@@ -136,14 +136,14 @@ impl HeaderRules {
         let change = if self.to_dressipi {
             cookies.retain(|name| {
                 self.cookies.iter().any(|listed| listed.as_bytes() == name)
-                    && name != self.visitor_cookie.needle()
+                    && !is_ours(name, self.visitor_cookie.needle())
                     && !(with_token
                         && COOKIES_OVER_TOKEN
                             .iter()
                             .any(|over| over.as_bytes() == name))
             })
         } else {
-            cookies.without(&self.visitor_cookie)
+            cookies.without_ours(&self.visitor_cookie)
         };
         match change {
             Change::None => {}
@@ -173,12 +173,17 @@ pub(super) fn host(request: &RequestHeader) -> Option<HeaderValue> {
     }
 }
 
-/// Adds a visitor cookie, and makes sure that no shared cache keeps the answer that sets it.
-pub(super) fn set_visitor_cookie(answer: &mut ResponseHeader, set_cookie: &str) {
-    if let Ok(mut value) = HeaderValue::try_from(set_cookie) {
-        value.set_sensitive(true);
-        let _ = answer.append_header(SET_COOKIE, value);
-        forbid_shared_caching(answer, HeaderValue::from_static("private, no-store"));
+/// Adds cookies of ours, and makes sure that no shared cache keeps the answer that sets them.
+pub(super) fn set_visitor_cookies<'a>(
+    answer: &mut ResponseHeader,
+    set_cookies: impl Iterator<Item = &'a String>,
+) {
+    for set_cookie in set_cookies {
+        if let Ok(mut value) = HeaderValue::try_from(set_cookie) {
+            value.set_sensitive(true);
+            let _ = answer.append_header(SET_COOKIE, value);
+            forbid_shared_caching(answer, HeaderValue::from_static("private, no-store"));
+        }
     }
 }
 
@@ -403,7 +408,7 @@ mod tests {
         ] {
             answer.append_header(name, value).unwrap();
         }
-        set_visitor_cookie(&mut answer, "v=1; Path=/");
+        set_visitor_cookies(&mut answer, ["v=1; Path=/".to_owned()].iter());
         assert_eq!(
             answer
                 .headers

@@ -4,9 +4,10 @@ use http::{HeaderMap, HeaderName};
 
 use super::snapshot::VisitorRules;
 use crate::clock::Timestamp;
-use crate::session::Unavailable;
+use crate::session::{Marker, Unavailable};
 use crate::visitor::{
-    Arrival, Consent, Lookup, Namespace, Seen, VisitorKey, VisitorSource, consent, is_bot,
+    Arrival, Consent, KnownVisitor, Lookup, Namespace, Seen, VisitorId, VisitorKey, VisitorSource,
+    consent, is_bot,
 };
 
 /// What a request says about its visitor.
@@ -18,11 +19,22 @@ pub(super) enum Identity {
         arrival: Arrival,
         /// The `Set-Cookie` value that introduces a new visitor.
         set_cookie: Option<String>,
+        /// What the recovery cookie is about, for visitors who have one.
+        carries: Option<Carries>,
     },
     /// Nobody whom the sidecar keeps apart.
     Nobody(AnonymousReason),
     /// A visitor who opted out, with the key of what is to be forgotten, if there is anything.
     OptedOut { forget: Option<VisitorKey> },
+}
+
+/// What a visitor carries in the recovery cookie.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Carries {
+    /// Whom it must be sealed for.
+    pub(super) id: VisitorId,
+    /// Which token set is in it, if there is a cookie.
+    pub(super) marker: Option<Marker>,
 }
 
 /// Why a call goes without a visitor's token.
@@ -49,20 +61,30 @@ pub(super) fn identify(
     now: Timestamp,
     random: impl FnOnce() -> Option<[u8; 16]>,
 ) -> Identity {
-    let seen = Seen::in_headers(headers, &rules.consent, rules.jar.name());
+    let seen = Seen::in_headers(headers, &rules.consent, &rules.jar);
     match consent(headers, &seen, &rules.consent) {
         Consent::Given => {}
         Consent::Missing => return Identity::Nobody(AnonymousReason::NoConsent),
         Consent::Refused => {
-            let forget = known(headers, &seen, sources, rules, now).map(|(key, _)| key);
+            let forget = known(headers, &seen, sources, rules, now).map(|known| known.key);
             return Identity::OptedOut { forget };
         }
     }
-    if let Some((key, arrival)) = known(headers, &seen, sources, rules, now) {
+    let carries = |id| {
+        rules.jar.recovery_name().map(|_| Carries {
+            id,
+            marker: match seen.recovery {
+                Lookup::One(value) => Marker::of_value(value),
+                _ => None,
+            },
+        })
+    };
+    if let Some(known) = known(headers, &seen, sources, rules, now) {
         return Identity::Visitor {
-            key,
-            arrival,
+            key: known.key,
+            arrival: known.arrival,
             set_cookie: None,
+            carries: known.id.and_then(carries),
         };
     }
     let mints = sources.contains(&VisitorSource::Cookie);
@@ -76,9 +98,18 @@ pub(super) fn identify(
                 .visitor_key(Namespace::Minted, minted.id.as_bytes()),
             arrival: Arrival::New,
             set_cookie: Some(minted.set_cookie),
+            carries: carries(minted.id),
         },
         None => Identity::Nobody(AnonymousReason::Unavailable(Unavailable::Internal)),
     }
+}
+
+/// A visitor whom a request names.
+struct Known {
+    key: VisitorKey,
+    arrival: Arrival,
+    /// What the visitor cookie says, if it is that which names them.
+    id: Option<VisitorId>,
 }
 
 /// The visitor whom the first source names that names one.
@@ -88,23 +119,29 @@ fn known(
     sources: &[VisitorSource],
     rules: &VisitorRules,
     now: Timestamp,
-) -> Option<(VisitorKey, Arrival)> {
+) -> Option<Known> {
     sources.iter().find_map(|source| match source {
         VisitorSource::Cookie => {
             let Lookup::One(value) = seen.visitor else {
                 return None;
             };
-            let key = rules
-                .known
-                .visitor(value, now, &rules.jar, &rules.identity_key)?;
-            Some((key, Arrival::Returning))
+            let KnownVisitor { key, id } =
+                rules
+                    .known
+                    .visitor(value, now, &rules.jar, &rules.identity_key)?;
+            Some(Known {
+                key,
+                arrival: Arrival::Returning,
+                id: Some(id),
+            })
         }
         VisitorSource::Header(name) => {
             let id = header_id(headers, name)?;
-            Some((
-                rules.identity_key.visitor_key(Namespace::Header, id),
-                Arrival::Vouched,
-            ))
+            Some(Known {
+                key: rules.identity_key.visitor_key(Namespace::Header, id),
+                arrival: Arrival::Vouched,
+                id: None,
+            })
         }
     })
 }
@@ -201,6 +238,7 @@ mod tests {
                 key,
                 arrival: Arrival::New,
                 set_cookie: Some(set_cookie),
+                ..
             } => (key, set_cookie.split(';').next().unwrap().to_owned()),
             other => panic!("{other:?}"),
         }
@@ -214,6 +252,7 @@ mod tests {
                 key: again,
                 arrival: Arrival::Returning,
                 set_cookie: None,
+                carries: None,
             } => assert_eq!(again, key),
             other => panic!("{other:?}"),
         }

@@ -16,7 +16,7 @@ use pingora::{Error, ErrorType, Result};
 
 use super::context::{Exchange, Replay};
 use super::edit::{edit_answer, edit_request, forget_spelling};
-use super::headers::{SIDECAR, host, protect_personal_answer, set_visitor_cookie};
+use super::headers::{SIDECAR, host, protect_personal_answer, set_visitor_cookies};
 use super::replay::{Verdict, verdict};
 use super::rescue::Rescue;
 use super::snapshot::Snapshot;
@@ -248,9 +248,7 @@ impl ProxyHttp for Proxy {
         if is_interim(answer) {
             return Ok(());
         }
-        if let Some(set_cookie) = &ctx.set_cookie {
-            set_visitor_cookie(answer, set_cookie);
-        }
+        set_visitor_cookies(answer, ctx.set_cookies());
         if let Some(reason) = ctx.visitor.anonymous() {
             answer.insert_header(SIDECAR, format!("anonymous; reason={}", reason.label()))?;
         }
@@ -308,9 +306,7 @@ impl ProxyHttp for Proxy {
             if !can_reuse_downstream {
                 exchange.set_keepalive(None);
             }
-            if let Some(set_cookie) = &ctx.set_cookie {
-                set_visitor_cookie(&mut head, set_cookie);
-            }
+            set_visitor_cookies(&mut head, ctx.set_cookies());
             let head_only = exchange.req_header().method == Method::HEAD;
             let written = exchange
                 .write_response_header(Box::new(head), head_only)

@@ -28,6 +28,7 @@ pub(super) struct Usable {
     header: HeaderValue,
     subn: Option<HeaderValue>,
     fingerprint: TokenFingerprint,
+    generation: u32,
     schedule: Schedule,
     rejected: AtomicBool,
     /// When the store said so, in milliseconds; 0 when it is known to say something else by now.
@@ -89,6 +90,11 @@ impl Authorized {
     /// Which token it is.
     pub fn fingerprint(&self) -> TokenFingerprint {
         self.0.fingerprint
+    }
+
+    /// How many refreshes lie between it and the exchange.
+    pub(super) fn generation(&self) -> u32 {
+        self.0.generation
     }
 }
 
@@ -176,6 +182,7 @@ impl TokenCache {
             header,
             subn: subn.and_then(|subn| HeaderValue::try_from(subn).ok()),
             fingerprint: tokens.access.fingerprint(),
+            generation: tokens.generation,
             schedule: Schedule::new(tokens, policy),
             rejected: AtomicBool::new(false),
             checked_at: AtomicU64::new(checked_at.as_millis()),
@@ -221,6 +228,7 @@ impl Authorized {
             header,
             subn: subn.map(HeaderValue::from_static),
             fingerprint: crate::oauth::AccessToken::new(Secret::new(token)).fingerprint(),
+            generation: 0,
             schedule: Schedule {
                 usable_from: Timestamp::default(),
                 refresh_from: never,

@@ -16,19 +16,21 @@ use tokio::sync::broadcast;
 use super::backoff::BackOffs;
 use super::cache::{Authorized, Cached, RenderToken, Standing, TokenCache};
 use super::flights::{Boarding, Flights, Landing, Lead};
-use super::flow::{Done, Flow, Unavailable, Want};
+use super::flow::{Done, Event, Flow, Unavailable, Want};
 use super::freshness::Freshness;
 use super::moving::{self, Adoption, ExportError, Exporter, ImportFailed, Summary};
 use super::observer::{Observer, StoreCall};
 use super::performer::{Performer, Turns};
 use super::policy::Settings;
+use super::record::VisitorSession;
+use super::recovery::Recovery;
 use super::store::{Census, News, StoreError};
 use super::unsaved::Unsaved;
 use super::vault::{Vault, VaultError};
 use super::waiters::Waiters;
 use crate::clock::{Clock, Timestamp};
 use crate::oauth::{AuthorizationServer, TokenFingerprint};
-use crate::visitor::VisitorKey;
+use crate::visitor::{VisitorId, VisitorKey};
 
 /// The session manager. Cloning it gives another handle to the same one.
 #[derive(Clone)]
@@ -76,6 +78,8 @@ struct Inner {
 const WAITING_PER_FLOW: usize = 256;
 /// How often a request that waited for somebody else's flow looks again.
 const MAX_TRIES: usize = 3;
+/// A request does not wait longer than that for the cookie that the next one may need.
+const RECOVERY_BOUND: Duration = Duration::from_millis(100);
 /// How long unsaved sessions wait before they are tried again.
 const SAVE_AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// So many failures in a row mean that the store is still down.
@@ -161,7 +165,17 @@ impl Manager {
     /// `create`. A cached token that could not be looked up anew will do as long as it lives: whoever has a store that is
     /// down is better served than nobody.
     pub async fn ensure(&self, key: &VisitorKey, create: bool) -> Result<Authorized, Unavailable> {
-        let waiting = self.ensure_unbounded(key, create);
+        self.ensure_or_recover(key, create, None).await
+    }
+
+    /// The same; where the store truly has no record of the visitor, `recovery` brings back what it had.
+    pub async fn ensure_or_recover(
+        &self,
+        key: &VisitorKey,
+        create: bool,
+        recovery: Option<Recovery<'_>>,
+    ) -> Result<Authorized, Unavailable> {
+        let waiting = self.ensure_unbounded(key, create, recovery);
         let reason = match tokio::time::timeout(self.0.settings.max_wait, waiting).await {
             Ok(Ok(authorized)) => return Ok(authorized),
             Ok(Err(reason)) => reason,
@@ -180,8 +194,10 @@ impl Manager {
         &self,
         key: &VisitorKey,
         create: bool,
+        recovery: Option<Recovery<'_>>,
     ) -> Result<Authorized, Unavailable> {
         let inner = &self.0;
+        let carried = || inner.performer.vault.open_recovery(recovery?);
         let mut landing = Err(Unavailable::Busy);
         for _ in 0..MAX_TRIES {
             let now = inner.performer.clock.now();
@@ -195,15 +211,15 @@ impl Manager {
                 create,
                 ..Want::default()
             };
-            let (flight, led) = match inner.board(key, want) {
+            let (flight, led) = match inner.board(key, want, carried) {
                 Ok(boarded) => boarded,
                 Err(settled) => return settled,
             };
             flight.hurry();
             landing = flight.landing().await;
             match &landing {
-                // Somebody else's flow, which was not allowed what we are.
-                Err(Unavailable::NotCreated) if create && !led => {}
+                // Somebody else's flow, which was not allowed what we are, or knew of no recovery cookie.
+                Err(Unavailable::NotCreated) if (create || recovery.is_some()) && !led => {}
                 // A flow that did not know that its token had been rejected; the next one does.
                 Err(Unavailable::Rejected) => {}
                 // Somebody else's flow, which ended in a token that has been rejected since, or lived very shortly.
@@ -218,6 +234,16 @@ impl Manager {
         match landing {
             Ok(_) => Err(Unavailable::Internal),
             error => error,
+        }
+    }
+
+    /// The value of a recovery cookie for the visitor; `None` if there is nothing to carry, or nobody can say within
+    /// a tenth of a second.
+    pub async fn recovery_cookie(&self, key: &VisitorKey, id: &VisitorId) -> Option<String> {
+        let performer = &self.0.performer;
+        match tokio::time::timeout(RECOVERY_BOUND, performer.load_newest(key)).await {
+            Ok(Event::Loaded(Some(newest))) => performer.vault.seal_recovery(id, &newest.session),
+            _ => None,
         }
     }
 
@@ -385,7 +411,7 @@ impl Inner {
     fn begin(self: &Arc<Self>, key: &VisitorKey, want: Want) {
         let limit = self.settings.max_flows * WAITING_PER_FLOW;
         if let Ok(Boarding::Led(lead, _)) = self.flights.board(key, limit, || None::<()>) {
-            self.spawn(lead, *key, want);
+            self.spawn(lead, *key, want, None);
         }
     }
 
@@ -394,6 +420,7 @@ impl Inner {
         self: &Arc<Self>,
         key: &VisitorKey,
         want: Want,
+        carried: impl FnOnce() -> Option<VisitorSession>,
     ) -> Result<(super::flights::Flight, bool), Landing> {
         let limit = self.settings.max_flows * WAITING_PER_FLOW;
         let settled = || {
@@ -405,17 +432,24 @@ impl Inner {
         match self.flights.board(key, limit, settled)? {
             Boarding::Joined(flight) => Ok((flight, false)),
             Boarding::Led(lead, flight) => {
-                self.spawn(lead, *key, want);
+                self.spawn(lead, *key, want, carried());
                 Ok((flight, true))
             }
         }
     }
 
-    fn spawn(self: &Arc<Self>, lead: Lead, key: VisitorKey, want: Want) {
+    fn spawn(
+        self: &Arc<Self>,
+        lead: Lead,
+        key: VisitorKey,
+        want: Want,
+        carried: Option<VisitorSession>,
+    ) {
         let inner = self.clone();
         self.runtime.spawn(async move {
             let rejected = inner.rejected(&key);
             let (flow, command) = Flow::start(Want { rejected, ..want }, inner.settings.policy);
+            let flow = flow.or_recover(carried);
             let done = inner
                 .performer
                 .run(&key, flow, command, lead.urgency())

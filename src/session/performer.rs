@@ -257,7 +257,7 @@ impl Performer {
         }
     }
 
-    async fn load_newest(&self, key: &VisitorKey) -> Event {
+    pub(super) async fn load_newest(&self, key: &VisitorKey) -> Event {
         let stored = self.reload(key).await;
         self.newest(key, stored)
     }
@@ -268,7 +268,7 @@ impl Performer {
             return stored;
         };
         let version = match &stored {
-            Event::Loaded(Some(stored)) if stored.session.age() >= session.age() => None,
+            Event::Loaded(Some(stored)) if !session.supersedes(&stored.session) => None,
             Event::Loaded(Some(stored)) => Some(stored.version),
             _ => Some(None),
         };

@@ -87,6 +87,21 @@ impl VisitorSession {
         }
     }
 
+    /// Whether it takes the place of `other`, which somebody else wrote. The newer one does; but a token set gives way neither to
+    /// a code, however new, for its profile has a history and the code's has none, nor to the end of a token set that is not its
+    /// own or came of it: where a store has lost everything, the visitor may have begun anew.
+    pub fn supersedes(&self, other: &Self) -> bool {
+        self.age() > other.age()
+            && match (&self.state, other.tokens()) {
+                (State::Granted { .. }, Some(_)) => false,
+                (State::Lost { tokens, .. }, Some(theirs)) => {
+                    let later = tokens.generation > theirs.generation;
+                    tokens.refresh == theirs.refresh || later && self.created_at == other.created_at
+                }
+                _ => true,
+            }
+    }
+
     /// How far along in its life it is: of two records of one visitor, the greater one is the newer one.
     pub fn age(&self) -> Age {
         let (stage, generation, attempts) = match &self.state {
@@ -160,6 +175,25 @@ mod tests {
             attempts,
             not_before: NOW,
         }
+    }
+
+    #[test]
+    fn invariant_3_a_token_set_gives_way_to_its_own_kind() {
+        let first = session(1, State::Active(tokens(3)));
+        assert!(session(1, State::Active(tokens(4))).supersedes(&first));
+        assert!(session(1, lost(3, 0)).supersedes(&first));
+        assert!(session(1, lost(4, 0)).supersedes(&first));
+        assert!(!session(2, granted()).supersedes(&first));
+        // Another visit's, which began anew where the store had lost the first one.
+        let other = |state| VisitorSession {
+            created_at: NOW + std::time::Duration::from_secs(1),
+            ..session(1, state)
+        };
+        let another = TokenSet {
+            refresh: RefreshToken::new(Secret::new("another")),
+            ..tokens(3)
+        };
+        assert!(!session(1, lost(4, 0)).supersedes(&other(State::Active(another))));
     }
 
     #[test]

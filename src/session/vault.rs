@@ -13,9 +13,10 @@ use super::codec;
 use super::keyring::{Keyring, OpenError};
 use super::lease::{Asked, Lease};
 use super::record::{State, VisitorSession};
+use super::recovery::{self, Recovery};
 use super::store::{Census, Entry, PutError, StateTag, Store, StoreError, Stored, Version};
 use crate::clock::Timestamp;
-use crate::visitor::{IdentityKey, VisitorKey};
+use crate::visitor::{IdentityKey, VisitorId, VisitorKey};
 
 /// A store with the keyring that seals what it holds. Clones are handles to the same store.
 #[derive(Clone)]
@@ -144,6 +145,16 @@ impl Vault {
             state: session.tag(),
             expires_at: now + timeout,
         }
+    }
+
+    /// The recovery cookie's value for a session, as far as one is worth carrying.
+    pub(super) fn seal_recovery(&self, id: &VisitorId, session: &VisitorSession) -> Option<String> {
+        recovery::seal(&self.keyring, id, session)
+    }
+
+    /// The session in a recovery cookie of that very visitor.
+    pub(super) fn open_recovery(&self, recovery: Recovery<'_>) -> Option<VisitorSession> {
+        recovery::open(&self.keyring, recovery)
     }
 
     pub(super) fn keyring(&self) -> &Keyring {

@@ -237,6 +237,7 @@ impl Observer for Metrics {
             Note::TokenSetLost => "token_set_lost",
             Note::TokenSetReplacedElsewhere => "token_set_replaced_elsewhere",
             Note::RefreshTokenSalvaged => "refresh_token_salvaged",
+            Note::SessionRecovered => "session_recovered",
         };
         self.visitor_events.with_label_values(&[event]).inc();
     }

@@ -2,6 +2,7 @@
 
 use http::{HeaderMap, HeaderName};
 
+use super::cookie::CookieJar;
 use super::cookies::{Cookies, Lookup};
 use super::rules::ConsentRules;
 
@@ -14,6 +15,8 @@ pub struct Seen<'a> {
     pub consent: Lookup<'a>,
     /// The visitor cookie.
     pub visitor: Lookup<'a>,
+    /// The recovery cookie.
+    pub recovery: Lookup<'a>,
 }
 
 /// What the request says of consent.
@@ -32,11 +35,15 @@ const GPC: HeaderName = HeaderName::from_static("sec-gpc");
 
 impl<'a> Seen<'a> {
     /// Looks through the cookies in `headers`.
-    pub fn in_headers(headers: &'a HeaderMap, rules: &ConsentRules, visitor_cookie: &str) -> Self {
+    pub fn in_headers(headers: &'a HeaderMap, rules: &ConsentRules, jar: &CookieJar) -> Self {
         let mut seen = Self::default();
+        let recovery = jar.recovery_name().map(str::as_bytes);
         Cookies::new(headers).each(|name, value| {
-            if name == visitor_cookie.as_bytes() {
+            if name == jar.name().as_bytes() {
                 seen.visitor.see(value);
+            }
+            if Some(name) == recovery {
+                seen.recovery.see(value);
             }
             let is_name = |listed: &String| listed.as_bytes() == name;
             seen.opt_out |= rules.opt_out_cookies.iter().any(is_name);
@@ -72,11 +79,24 @@ pub fn consent(headers: &HeaderMap, seen: &Seen<'_>, rules: &ConsentRules) -> Co
 
 #[cfg(test)]
 mod tests {
-    use super::super::rules::RequiredCookie;
+    use super::super::rules::{CookieSettings, RequiredCookie};
     use super::*;
 
+    fn jar(recovery: bool) -> CookieJar {
+        let settings = CookieSettings {
+            name: "v".into(),
+            recovery,
+            ..CookieSettings::default()
+        };
+        CookieJar::new(settings, Vec::new())
+    }
+
     fn consent(headers: &HeaderMap, rules: &ConsentRules) -> Consent {
-        super::consent(headers, &Seen::in_headers(headers, rules, "visitor"), rules)
+        super::consent(
+            headers,
+            &Seen::in_headers(headers, rules, &jar(false)),
+            rules,
+        )
     }
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -142,11 +162,20 @@ mod tests {
             honour_gpc: true,
         };
         let headers = headers(&[("cookie", "v=1; dnt; v=1")]);
-        let seen = Seen::in_headers(&headers, &rules, "v");
+        let seen = Seen::in_headers(&headers, &rules, &jar(false));
         let one = Lookup::One(&b"1"[..]);
         assert_eq!(
             (seen.visitor, seen.consent, seen.opt_out),
             (one, one, false)
         );
+    }
+
+    #[test]
+    fn the_recovery_cookie_is_seen_where_there_is_one() {
+        let headers = headers(&[("cookie", "v=1; v-recovery=2")]);
+        for (switch, found) in [(true, Lookup::One(&b"2"[..])), (false, Lookup::Absent)] {
+            let seen = Seen::in_headers(&headers, &ConsentRules::default(), &jar(switch));
+            assert_eq!(seen.recovery, found);
+        }
     }
 }

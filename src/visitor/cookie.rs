@@ -20,6 +20,8 @@ use crate::clock::Timestamp;
 #[derive(Debug)]
 pub struct CookieJar {
     settings: CookieSettings,
+    /// The recovery cookie's name.
+    recovery: String,
     /// The first one authenticates what is minted, all are accepted.
     keys: Vec<([u8; 4], hmac::Key)>,
     attributes: String,
@@ -50,8 +52,17 @@ const BODY: usize = 1 + 4 + 16 + 8;
 const TAG: usize = 16;
 /// The length of the encoded cookie: 60 characters.
 pub(super) const ENCODED: usize = (BODY + TAG).div_ceil(3) * 4;
+/// What the recovery cookie is called, after the visitor cookie.
+const RECOVERY_SUFFIX: &str = "-recovery";
 /// A cookie from a clock that runs a little ahead of ours is no forgery.
 const CLOCK_SKEW_SECS: u64 = 600;
+
+/// Whether a cookie of this name is the sidecar's own, where the visitor cookie is called `visitor_cookie`: that one, and the
+/// recovery cookie, which browsers may still have where it has been switched off.
+pub fn is_ours(name: &[u8], visitor_cookie: &[u8]) -> bool {
+    name.strip_prefix(visitor_cookie)
+        .is_some_and(|rest| rest.is_empty() || rest == RECOVERY_SUFFIX.as_bytes())
+}
 
 impl CookieJar {
     /// A jar with `keys` in the order of the keyring; at least one.
@@ -71,6 +82,7 @@ impl CookieJar {
             SameSite::None => "None",
         });
         Self {
+            recovery: format!("{}{RECOVERY_SUFFIX}", settings.name),
             settings,
             keys,
             attributes,
@@ -80,6 +92,11 @@ impl CookieJar {
     /// The cookie's name.
     pub fn name(&self) -> &str {
         &self.settings.name
+    }
+
+    /// The recovery cookie's name, where there is one.
+    pub fn recovery_name(&self) -> Option<&str> {
+        self.settings.recovery.then_some(&*self.recovery)
     }
 
     /// A cookie for a new visitor whose id is made of `random`.
@@ -93,14 +110,18 @@ impl CookieJar {
         bytes[21..BODY].copy_from_slice(&now.as_secs().to_be_bytes());
         let tag = self.tag(key, &bytes[..BODY]);
         bytes[BODY..].copy_from_slice(&tag);
-        let set_cookie = format!(
-            "{}={}; Max-Age={}{}",
-            self.settings.name,
-            URL_SAFE_NO_PAD.encode(bytes),
-            self.settings.max_age.as_secs(),
-            self.attributes
-        );
+        let set_cookie = self.set(&self.settings.name, &URL_SAFE_NO_PAD.encode(bytes));
         Some(Minted { id, set_cookie })
+    }
+
+    /// The `Set-Cookie` value of a recovery cookie.
+    pub fn set_recovery(&self, value: &str) -> String {
+        self.set(&self.recovery, value)
+    }
+
+    fn set(&self, name: &str, value: &str) -> String {
+        let max_age = self.settings.max_age.as_secs();
+        format!("{name}={value}; Max-Age={max_age}{}", self.attributes)
     }
 
     /// Whom a cookie's value names; `None` if it is forged, foreign, expired, oversized or not ours at all.
@@ -144,9 +165,10 @@ impl CookieJar {
             && now.saturating_sub(issued) <= self.settings.max_age.as_secs()
     }
 
-    /// The `Set-Cookie` value that makes a browser forget the cookie.
-    pub fn expire(&self) -> String {
-        format!("{}=; Max-Age=0{}", self.settings.name, self.attributes)
+    /// The `Set-Cookie` values that make a browser forget all of ours.
+    pub fn expire(&self) -> impl Iterator<Item = String> {
+        let names = std::iter::once(self.name()).chain(self.recovery_name());
+        names.map(|name| format!("{name}=; Max-Age=0{}", self.attributes))
     }
 
     fn tag(&self, key: &hmac::Key, body: &[u8]) -> [u8; TAG] {

@@ -5,6 +5,8 @@ use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
 use memchr::memmem::Finder;
 
+use super::cookie::is_ours;
+
 /// The cookies of a request, which may lie in several headers (RFC 9113 §8.2.3).
 #[derive(Clone, Copy, Debug)]
 pub struct Cookies<'a>(&'a HeaderMap);
@@ -81,13 +83,13 @@ impl<'a> Cookies<'a> {
         }
     }
 
-    /// The `Cookie` header without the cookies that are called what `name` looks for: what every request of a known visitor
-    /// needs, so where the name stands once and is a cookie's, nothing but that one is looked at.
-    pub fn without(&self, name: &Finder<'_>) -> Change {
+    /// The `Cookie` header without the sidecar's own cookies, where `name` looks for the visitor cookie: what every request of a
+    /// known visitor needs, so where the name stands once and is that cookie's, nothing but that one is looked at.
+    pub fn without_ours(&self, name: &Finder<'_>) -> Change {
         let mut fields = self.0.get_all(COOKIE).iter();
         let field = match (fields.next(), fields.next()) {
             (Some(field), None) => field.as_bytes(),
-            _ => return self.retain(|other| other != name.needle()),
+            _ => return self.retain(|other| !is_ours(other, name.needle())),
         };
         let Some(begin) = name.find(field) else {
             return Change::None;
@@ -101,7 +103,7 @@ impl<'a> Cookies<'a> {
             && split(field[begin..end].trim_ascii()).0 == name.needle()
             && name.find(after).is_none();
         if !alone {
-            return self.retain(|other| other != name.needle());
+            return self.retain(|other| !is_ours(other, name.needle()));
         }
         Change::to(match (trim(before), trim(after)) {
             ([], one) | (one, []) => one.to_vec(),
@@ -248,16 +250,19 @@ mod tests {
             (";; v = x ; ;", Change::Remove),
             ("v=x; a=1; v=x", to("a=1")),
             ("a=1; vv=x; w=v", Change::None),
+            ("v-recovery=y; a=1; v=x", to("a=1")),
+            ("v=x; v-recovery=y; v-recover=1", to("v-recover=1")),
+            ("v-recovery=y", Change::Remove),
         ] {
             let headers = headers(&[whole]);
             assert_eq!(
-                Cookies::new(&headers).without(&Finder::new("v")),
+                Cookies::new(&headers).without_ours(&Finder::new("v")),
                 left,
                 "{whole}"
             );
         }
         assert_eq!(
-            Cookies::new(&headers(&[])).without(&Finder::new("v")),
+            Cookies::new(&headers(&[])).without_ours(&Finder::new("v")),
             Change::None
         );
     }
@@ -280,15 +285,15 @@ mod tests {
         /// The short way gives what the long way gives, for any spelling of any cookies.
         #[test]
         fn cutting_one_out_is_keeping_all_others(
-            fields in proptest::collection::vec("([;= \\t]|v|v=1|a|b=2; |; ?){0,12}", 0..3)
+            fields in proptest::collection::vec("([;= \\t]|v|v=1|v-recovery=1|a|b=2; |; ?){0,12}", 0..3)
         ) {
             let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
             let headers = headers(&fields);
             let cookies = Cookies::new(&headers);
-            let cut = pairs_after(&cookies.without(&Finder::new("v")), &headers);
-            let kept = pairs_after(&cookies.retain(|name| name != b"v"), &headers);
+            let cut = pairs_after(&cookies.without_ours(&Finder::new("v")), &headers);
+            let kept = pairs_after(&cookies.retain(|name| !is_ours(name, b"v")), &headers);
             prop_assert_eq!(&cut, &kept);
-            prop_assert!(cut.iter().all(|pair| split(pair).0 != b"v"));
+            prop_assert!(cut.iter().all(|pair| !is_ours(split(pair).0, b"v")));
         }
     }
 }

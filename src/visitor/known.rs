@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use subtle::ConstantTimeEq;
 
 use super::cookie::{CookieJar, ENCODED, Issued};
-use super::id::{IdentityKey, Namespace, VisitorKey};
+use super::id::{IdentityKey, Namespace, VisitorId, VisitorKey};
 use crate::clock::Timestamp;
 
 /// The table: each value has one place, and the last one there stays.
@@ -19,7 +19,16 @@ pub struct KnownCookies(Box<[Mutex<Option<Known>>]>);
 struct Known {
     value: Words,
     issued: Issued,
-    key: VisitorKey,
+    visitor: KnownVisitor,
+}
+
+/// A visitor who is known by a cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownVisitor {
+    /// What stores and logs know of them.
+    pub key: VisitorKey,
+    /// What the cookie says.
+    pub id: VisitorId,
 }
 
 /// A value as eight words.
@@ -49,7 +58,7 @@ impl KnownCookies {
         now: Timestamp,
         jar: &CookieJar,
         identity_key: &IdentityKey,
-    ) -> Option<VisitorKey> {
+    ) -> Option<KnownVisitor> {
         let words = words(value)?;
         let place = self.place(&words);
         // Whoever finds the place taken does not wait for it.
@@ -57,21 +66,24 @@ impl KnownCookies {
         if let Some(known) = known
             && bool::from(known.value.ct_eq(&words))
         {
-            return jar.is_current(known.issued, now).then_some(known.key);
+            return jar.is_current(known.issued, now).then_some(known.visitor);
         }
         let verified = jar.verify(value)?;
         if !jar.is_current(verified.issued, now) {
             return None;
         }
-        let key = identity_key.visitor_key(Namespace::Minted, verified.id.as_bytes());
+        let visitor = KnownVisitor {
+            key: identity_key.visitor_key(Namespace::Minted, verified.id.as_bytes()),
+            id: verified.id,
+        };
         if let Some(mut known) = place.try_lock() {
             *known = Some(Known {
                 value: words,
                 issued: verified.issued,
-                key,
+                visitor,
             });
         }
-        Some(key)
+        Some(visitor)
     }
 
     /// The place of a value: its last characters are the MAC's, which spreads authentic ones evenly. A forger may choose a
@@ -137,7 +149,12 @@ mod tests {
         value: &str,
         now: Timestamp,
     ) -> Option<VisitorKey> {
-        table.visitor(value.as_bytes(), now, jar, &identity_key())
+        let known = table.visitor(value.as_bytes(), now, jar, &identity_key())?;
+        assert_eq!(
+            identity_key().visitor_key(Namespace::Minted, known.id.as_bytes()),
+            known.key
+        );
+        Some(known.key)
     }
 
     #[test]

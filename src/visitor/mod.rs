@@ -14,10 +14,10 @@ mod source;
 
 pub use bots::is_bot;
 pub use consent::{Consent, Seen, consent};
-pub use cookie::{CookieJar, Minted};
+pub use cookie::{CookieJar, Minted, is_ours};
 pub use cookies::{Change, Cookies, Lookup};
 pub use creation::{Arrival, may_create};
 pub use id::{IdentityKey, Namespace, VisitorId, VisitorKey, VisitorKeyHasher};
-pub use known::KnownCookies;
+pub use known::{KnownCookies, KnownVisitor};
 pub use rules::{ConsentRules, CookieSettings, CreateOn, CreationRules, RequiredCookie, SameSite};
 pub use source::VisitorSource;

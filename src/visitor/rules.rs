@@ -17,6 +17,8 @@ pub struct CookieSettings {
     pub domain: Option<String>,
     /// The path.
     pub path: String,
+    /// Whether the recovery cookie rides beside it, with the same attributes.
+    pub recovery: bool,
 }
 
 /// The `SameSite` attribute.
@@ -82,6 +84,7 @@ impl Default for CookieSettings {
             max_age: Duration::from_secs(400 * 24 * 3600),
             domain: None,
             path: "/".into(),
+            recovery: false,
         }
     }
 }

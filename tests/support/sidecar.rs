@@ -19,6 +19,7 @@ pub struct SidecarBuilder {
     app: Option<SocketAddr>,
     session: String,
     extra: String,
+    cookie: String,
     admin: String,
     server: String,
     routes: String,
@@ -31,6 +32,7 @@ impl Sidecar {
             app: None,
             session: "store = \"memory\"".into(),
             extra: String::new(),
+            cookie: String::new(),
             admin: String::new(),
             server: String::new(),
             routes: "[[routes]]\npath = \"/api/\"\nupstream = \"dressipi\"\n".into(),
@@ -114,6 +116,12 @@ impl SidecarBuilder {
         self
     }
 
+    /// Further keys of `[cookie]`.
+    pub fn cookie(mut self, keys: &str) -> Self {
+        keys.clone_into(&mut self.cookie);
+        self
+    }
+
     /// Further keys of `[admin]`.
     pub fn admin_keys(mut self, keys: &str) -> Self {
         keys.clone_into(&mut self.admin);
@@ -152,6 +160,7 @@ impl SidecarBuilder {
             base_url,
             session,
             extra,
+            cookie,
             server,
             routes,
             admin,
@@ -182,6 +191,7 @@ impl SidecarBuilder {
             [cookie]
             name = "visitor"
             secure = false
+            {cookie}
             [dressipi]
             base_url = "{base_url}"
             client_id = "demo"

@@ -45,6 +45,7 @@ pub(super) fn parse(
         &cookie,
         oauth_timeout,
     );
+    visitor::recovery(&mut report, &cookie, store.as_ref(), &listeners);
     let upstreams = upstreams::parse(&mut report, file.upstreams);
     let around = routes::Around {
         dressipi: &dressipi,

@@ -142,10 +142,30 @@ fn store(report: &mut Report<'_>, raw: &mut file::Session) -> Option<StoreSettin
     if report.broken("session.store") {
         return None;
     }
-    match raw.store.unwrap_or(StoreKind::Redb) {
+    let kind = raw.store.unwrap_or(StoreKind::Redb);
+    if !matches!(kind, StoreKind::Redis) {
+        not_shared(report, raw);
+    }
+    match kind {
         StoreKind::Memory => Some(memory(report, raw)),
         StoreKind::Redb => redb(report, raw),
         StoreKind::Redis => redis::parse(report, raw),
+    }
+}
+
+/// What is said of replicas where there can be none.
+fn not_shared(report: &mut Report<'_>, raw: &file::Session) {
+    let given = [
+        ("lease_term", raw.lease_term.is_some()),
+        ("lost_grace", raw.lost_grace.is_some()),
+        ("cache_validity", raw.cache_validity.is_some()),
+    ];
+    for (name, _) in given.into_iter().filter(|(_, given)| *given) {
+        report.problem_hint(
+            &key("session", name),
+            "has no meaning for a store that no other replica uses",
+            "leave it out, or set store = \"redis\"",
+        );
     }
 }
 

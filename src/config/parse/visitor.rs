@@ -5,9 +5,11 @@ use std::time::Duration;
 use super::names;
 use super::report::{Report, element, key};
 use crate::config::file;
+use crate::config::model::Listener;
 use crate::config::values;
+use crate::session::StoreSettings;
 use crate::visitor::{
-    ConsentRules, CookieSettings, CreateOn, CreationRules, RequiredCookie, SameSite,
+    ConsentRules, CookieSettings, CreateOn, CreationRules, RequiredCookie, SameSite, VisitorSource,
 };
 
 /// What browsers cap a cookie's life at (RFC 6265bis §5.5).
@@ -30,6 +32,7 @@ pub(super) fn cookie(report: &mut Report<'_>, raw: file::Cookie) -> CookieSettin
         max_age: report.positive(&at("max_age"), raw.max_age, default.max_age),
         domain: raw.domain,
         path: raw.path.unwrap_or(default.path),
+        recovery: raw.recovery.unwrap_or(default.recovery),
     };
     names::cookie(report, &at("name"), &cookie.name);
     names::url_path(report, &at("path"), &cookie.path);
@@ -72,6 +75,39 @@ pub(super) fn cookie(report: &mut Report<'_>, raw: file::Cookie) -> CookieSettin
         report.warning(&at("secure"), message, "switch it off on localhost only");
     }
     cookie
+}
+
+/// Whether recovery cookies would ever bring anybody back.
+pub(super) fn recovery(
+    report: &mut Report<'_>,
+    cookie: &CookieSettings,
+    store: Option<&StoreSettings>,
+    listeners: &[Listener],
+) {
+    if !cookie.recovery {
+        return;
+    }
+    let without_keys = match store {
+        Some(StoreSettings::Memory { keys_file, .. } | StoreSettings::Redb { keys_file, .. }) => {
+            keys_file.is_none() && !report.broken("session.keys_file")
+        }
+        Some(StoreSettings::Redis { .. }) | None => false,
+    };
+    if without_keys {
+        report.problem_hint(
+            "cookie.recovery",
+            "needs a keyring that outlives the store: with the key beside the store, whoever loses one loses the other",
+            "name one in session.keys_file; `dressipi-sidecar keygen` makes it",
+        );
+    }
+    let by_cookie = |listener: &Listener| listener.visitor.contains(&VisitorSource::Cookie);
+    if !listeners.is_empty() && !listeners.iter().any(by_cookie) {
+        report.problem_hint(
+            "cookie.recovery",
+            "rides with the visitor cookie, by which no listener knows visitors",
+            "leave it out, or give a listener visitor = [\"cookie\"]",
+        );
+    }
 }
 
 /// What browsers demand of names with a prefix (RFC 6265bis §4.1.3); they compare it without regard to case.

@@ -30,6 +30,8 @@ use crate::oauth::TokenSet;
 pub struct Flow {
     policy: Policy,
     want: Want,
+    /// What the visitor carries, in case that the store truly has no record.
+    carried: Option<Box<VisitorSession>>,
     stage: Stage,
     notes: Vec<Note>,
     conflicts: u8,
@@ -75,6 +77,8 @@ enum Stage {
 enum Then {
     /// Make the authorize call that the write has announced.
     Authorize,
+    /// Go on from the session that the visitor carried, now that it is written.
+    Recover,
     /// Exchange the code that was written.
     Exchange,
     /// Use the tokens of an exchange: not before they are stored, since the stored code is worth nothing any more.
@@ -102,6 +106,13 @@ impl Flow {
         (Self::at(Stage::Loading, want, policy), Command::Load)
     }
 
+    /// What the visitor carries in the recovery cookie: it is used if the store truly has no record, and for nothing else.
+    #[must_use]
+    pub fn or_recover(self, carried: Option<VisitorSession>) -> Self {
+        let carried = carried.map(Box::new);
+        Self { carried, ..self }
+    }
+
     /// Begins a flow that writes a session which could not be written before.
     pub fn save_late(session: VisitorSession, policy: Policy) -> (Self, Command) {
         let stage = Stage::Comparing {
@@ -116,6 +127,7 @@ impl Flow {
         Self {
             policy,
             want,
+            carried: None,
             stage,
             notes: Vec::new(),
             conflicts: 0,
@@ -207,7 +219,10 @@ impl Flow {
             is_stored,
         }) = record
         else {
-            return self.authorize(Base::none(now), now);
+            return match self.carried.take() {
+                Some(carried) => self.recover(carried),
+                None => self.authorize(Base::none(now), now),
+            };
         };
         // With other replicas, nothing is built on what only this process knows: if it died, two steps would be lost.
         let must_be_stored =
@@ -290,6 +305,15 @@ impl Flow {
         } else {
             self.authorize(base, now)
         }
+    }
+
+    /// The store has lost the visitor, or never had the cookie's: no profile is made, whoever asks.
+    fn recover(mut self, carried: Box<VisitorSession>) -> Step {
+        if !self.alone {
+            self.carried = Some(carried);
+            return self.acquire(None);
+        }
+        self.save(None, *carried, Then::Recover)
     }
 
     /// Where there are other replicas, the call is announced in the store first: one that loses its way to the store with a

@@ -147,6 +147,8 @@ pub enum Note {
     TokenSetReplacedElsewhere,
     /// An unreadable answer held a refresh token, which was kept.
     RefreshTokenSalvaged,
+    /// The store had no record of a visitor who carried one.
+    SessionRecovered,
 }
 
 // === impl Unavailable ===

@@ -97,12 +97,15 @@ impl Flow {
     }
 
     pub(super) fn saved(
-        self,
+        mut self,
         session: VisitorSession,
         then: Then,
         version: Version,
         now: Timestamp,
     ) -> Step {
+        if then == Then::Recover {
+            self.notes.push(Note::SessionRecovered);
+        }
         match (then, session.state) {
             // Writing may have taken longer than the token lives.
             (Then::Use | Then::UseOnceStored, State::Active(tokens)) => {
@@ -145,9 +148,14 @@ impl Flow {
         if self.conflicts > MAX_CONFLICTS {
             return self.keep(ours, Err(Unavailable::Store));
         }
-        if then == Then::Authorize {
-            // Nothing was done yet: whatever is there now decides.
-            return self.ask(Stage::Loading, Command::Load);
+        // Nothing was done yet: whatever is there now decides.
+        match then {
+            Then::Authorize => return self.ask(Stage::Loading, Command::Load),
+            Then::Recover => {
+                self.carried = Some(Box::new(ours));
+                return self.ask(Stage::Loading, Command::Load);
+            }
+            _ => {}
         }
         let stage = Stage::Comparing {
             ours,
@@ -162,8 +170,11 @@ impl Flow {
             let announced = session;
             return self.ask(Stage::TakingBack { announced }, Command::Reload);
         }
-        if let Then::GiveUp(reason) = then {
-            return self.give_up(reason);
+        match then {
+            Then::GiveUp(reason) => return self.give_up(reason),
+            // The visitor still carries it.
+            Then::Recover => return self.give_up(Unavailable::Store),
+            _ => {}
         }
         let result = match (then, session.tokens()) {
             (Then::Use, Some(tokens)) if self.still_usable(tokens, now) => Ok(tokens.clone()),
@@ -182,12 +193,7 @@ impl Flow {
         now: Timestamp,
     ) -> Step {
         match record {
-            // A token set never gives way to a code, however new: its profile has a history, the code's has none.
-            Some(theirs)
-                if ours.age() > theirs.session.age()
-                    && !(matches!(ours.state, State::Granted { .. })
-                        && theirs.session.tokens().is_some()) =>
-            {
+            Some(theirs) if ours.supersedes(&theirs.session) => {
                 self.save(theirs.version, ours, then)
             }
             // A session that was never stored, because the store failed: nothing was erased.
