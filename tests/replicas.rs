@@ -601,6 +601,72 @@ async fn a_token_set_that_is_really_dead_is_made_anew_after_the_grace() {
     assert_eq!(bench.dressipi.profiles(), 2);
 }
 
+/// All at once in the morning: what ends with an outage does not end in a stampede.
+#[tokio::test(flavor = "multi_thread")]
+async fn invariant_12_thousands_come_back_with_dressipi_and_make_no_stampede() {
+    const VISITORS: u64 = 2000;
+    const FLOWS: usize = 16;
+    let settings = Settings {
+        max_flows: FLOWS,
+        max_wait: Duration::from_secs(60),
+        ..SETTINGS
+    };
+    let bench = Arc::new(Bench::with(2, settings).await);
+    let visitors: Vec<_> = (0..VISITORS)
+        .map(|id| visitor(&format!("visitor-{id}")))
+        .collect();
+    let everybody = async || {
+        let tasks: Vec<_> = visitors
+            .iter()
+            .enumerate()
+            .map(|(number, key)| {
+                let (bench, key) = (bench.clone(), *key);
+                tokio::spawn(async move { bench.profile(number % 2, &key).await })
+            })
+            .collect();
+        let profiles = futures::future::join_all(tasks).await;
+        profiles.into_iter().map(Result::unwrap).collect::<Vec<_>>()
+    };
+    let before = everybody().await;
+    let calls = || {
+        let totals = bench.dressipi.simulator.totals();
+        totals.token_calls["refresh_token"].values().sum::<u64>()
+    };
+    // Every token has ended, and Dressipi is down: each visitor costs one call, however often they ask.
+    bench.clock.advance(Duration::from_secs(3600));
+    let down = FaultKind::Status {
+        code: 503,
+        retry_after: None,
+        body: None,
+    };
+    bench.fault(Endpoint::Refresh, down);
+    for _ in 0..3 {
+        let profiles = everybody().await;
+        assert!(
+            profiles
+                .iter()
+                .all(|profile| *profile == Err(Unavailable::Dressipi))
+        );
+    }
+    assert_eq!(calls(), VISITORS);
+    // It is back, and so are they all.
+    bench.dressipi.simulator.clear_faults();
+    bench.fault(Endpoint::Refresh, FaultKind::Delay { ms: 1 });
+    bench.clock.advance(Duration::from_secs(120));
+    assert_eq!(everybody().await, before);
+    let totals = bench.dressipi.simulator.totals();
+    assert_eq!((calls(), bench.refreshes()), (VISITORS * 2, VISITORS));
+    assert_eq!(
+        (totals.profiles, totals.authorize_calls),
+        (VISITORS, VISITORS)
+    );
+    let most = totals.max_concurrent.token;
+    assert!(
+        most <= 2 * FLOWS as u64,
+        "{most} calls at once by two replicas"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn when_thousands_of_tokens_end_together_visitors_are_served_before_the_background() {
     let settings = Settings {
