@@ -30,6 +30,8 @@ enum Action {
     SetCookie,
     /// The store loses everything.
     Wipe,
+    /// The store loses what was not confirmed: another server takes over.
+    Takeover,
     /// The background refresh looks at the visitor.
     Renew,
     /// A resource endpoint rejects the token in use.
@@ -82,8 +84,9 @@ struct World {
     now: Timestamp,
     policy: Policy,
     server: Server,
-    /// The store's one record.
+    /// The store's one record, and the one that was confirmed last.
     stored: Option<(Version, Vec<u8>)>,
+    confirmed: Option<(Version, Vec<u8>)>,
     next_version: u64,
     store_down: bool,
     /// Which process has the lease, until when.
@@ -211,6 +214,7 @@ impl World {
                 ..Server::default()
             },
             stored: None,
+            confirmed: None,
             next_version: 1,
             store_down: false,
             lease: None,
@@ -258,6 +262,12 @@ impl World {
                 }
             }
             Action::Wipe => self.wipe(),
+            // Where there are no replicas, the store is a file.
+            Action::Takeover if self.policy.replicas.is_some() => {
+                self.stored.clone_from(&self.confirmed);
+                self.lease = None;
+            }
+            Action::Takeover => {}
             Action::Renew => self.begin(
                 Want {
                     renew: true,
@@ -330,6 +340,7 @@ impl World {
     /// Whatever was promised of what was stored: it is the store that broke it.
     fn wipe(&mut self) {
         self.stored = None;
+        self.confirmed = None;
         self.lease = None;
         self.newest_received = None;
         self.wiped = true;
@@ -347,13 +358,15 @@ impl World {
         };
         // What was received and could not be stored before the crash is gone; no promise covers that.
         if !self.is_kept() && self.received_by == self.at {
-            let stored = self.stored_refresh();
-            let stored = stored.filter(|stored| !self.refused.contains(stored));
-            self.newest_received = stored.map(|stored| (self.profile, stored));
+            let certain = self.confirmed.as_ref();
+            let certain = certain.filter(|_| self.confirmed == self.stored);
+            let confirmed = refresh_in(certain);
+            let confirmed = confirmed.filter(|confirmed| !self.refused.contains(confirmed));
+            self.newest_received = confirmed.map(|confirmed| (self.profile, confirmed));
         }
     }
 
-    /// Whether the refresh token received last is stored, or in a memory waiting to be.
+    /// Whether the refresh token received last is stored for good, or in a memory waiting to be.
     fn is_kept(&self) -> bool {
         let Some((_, newest)) = &self.newest_received else {
             return true;
@@ -362,14 +375,10 @@ impl World {
             .processes
             .iter()
             .filter_map(|process| refresh_of(&codec::decode(process.unsaved.as_ref()?).unwrap()));
-        self.stored_refresh()
+        refresh_in(self.confirmed.as_ref())
             .into_iter()
             .chain(unsaved)
             .any(|kept| kept == *newest)
-    }
-
-    fn stored_refresh(&self) -> Option<String> {
-        refresh_of(&codec::decode(&self.stored.as_ref()?.1).unwrap())
     }
 
     // --- carrying out commands ---
@@ -451,7 +460,7 @@ impl World {
         let newer = unsaved.filter(|unsaved| {
             stored
                 .as_ref()
-                .is_none_or(|stored| unsaved.supersedes(stored))
+                .is_none_or(|stored| unsaved.is_to_be_written_over(stored))
         });
         match (newer, stored) {
             (Some(session), _) => Event::Loaded(Some(Loaded {
@@ -485,7 +494,7 @@ impl World {
         let version = Version(self.next_version);
         self.next_version += 1;
         self.stored = Some((version, codec::encode(session).to_vec()));
-        self.ever_stored.extend(self.stored_refresh());
+        self.ever_stored.extend(refresh_in(self.stored.as_ref()));
         if let State::Granted { grant, .. } = &session.state {
             let code = grant.code.secret().expose();
             (self.profile, _) = self.server.codes[code];
@@ -495,16 +504,17 @@ impl World {
                 .take()
                 .filter(|(profile, _)| *profile >= self.profile);
         }
+        if outcome == Outcome::AnswerLost {
+            return Event::SaveFailed;
+        }
         if self.wiped
-            && let Some(refresh) = self.stored_refresh()
+            && let Some(refresh) = refresh_in(self.stored.as_ref())
         {
             (self.profile, _) = self.server.refresh[&refresh];
             self.newest_received = Some((self.profile, refresh));
             self.received_by = self.at;
         }
-        if outcome == Outcome::AnswerLost {
-            return Event::SaveFailed;
-        }
+        self.confirmed.clone_from(&self.stored);
         self.process_mut().unsaved = None;
         Event::Saved(version)
     }
@@ -603,7 +613,7 @@ impl World {
                 codec::decode(unsaved).unwrap(),
                 codec::decode(stored).unwrap(),
             );
-            if !unsaved.supersedes(&stored) {
+            if !unsaved.is_to_be_written_over(&stored) {
                 process.unsaved = None;
             }
         }
@@ -691,6 +701,9 @@ impl World {
     fn check_replacement(&self, new: &VisitorSession) {
         let Some((_, old)) = &self.stored else { return };
         let old = codec::decode(old).unwrap();
+        if *new == old {
+            return;
+        }
         assert!(new.profiles >= old.profiles, "an older profile came back");
         if let Some((attempts, not_before)) = attempts_of(&old.state)
             && let Some((more, _)) = attempts_of(&new.state)
@@ -812,6 +825,10 @@ impl World {
     }
 }
 
+fn refresh_in(record: Option<&(Version, Vec<u8>)>) -> Option<String> {
+    refresh_of(&codec::decode(&record?.1).unwrap())
+}
+
 fn refresh_of(session: &VisitorSession) -> Option<String> {
     let tokens = session.tokens()?;
     Some(tokens.refresh.secret().expose().to_owned())
@@ -878,6 +895,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => any::<bool>().prop_map(|after_effect| Action::Crash { after_effect }),
         1 => Just(Action::SaveLate),
         1 => any::<bool>().prop_map(Action::StoreDown),
+        1 => Just(Action::Takeover),
         1 => any::<bool>().prop_map(Action::Cut),
         2 => (1_u16..200).prop_map(Action::Wait),
     ]

@@ -268,7 +268,7 @@ impl Performer {
             return stored;
         };
         let version = match &stored {
-            Event::Loaded(Some(stored)) if !session.supersedes(&stored.session) => None,
+            Event::Loaded(Some(stored)) if !session.is_to_be_written_over(&stored.session) => None,
             Event::Loaded(Some(stored)) => Some(stored.version),
             _ => Some(None),
         };

@@ -102,6 +102,12 @@ impl VisitorSession {
             }
     }
 
+    /// Whether it, which could not be written, is still to be written where `stored` lies. Also where that is the very same: then
+    /// it is our own write, which nobody has confirmed and a failover may undo.
+    pub fn is_to_be_written_over(&self, stored: &Self) -> bool {
+        self.supersedes(stored) || self == stored
+    }
+
     /// How far along in its life it is: of two records of one visitor, the greater one is the newer one.
     pub fn age(&self) -> Age {
         let (stage, generation, attempts) = match &self.state {

@@ -73,7 +73,7 @@ impl Redis {
                 format!("replicaof {} {}\n", master.ip(), master.port())
             });
             let text = format!(
-                "bind {HOST}\nport {}\ndir {}\nappendonly yes\nappendfsync everysec\nsave \"\"\n\
+                "bind {HOST}\nport {}\ndir {}\nappendonly yes\nappendfsync always\nsave \"\"\n\
                  replica-announce-ip {HOST}\nrepl-diskless-sync-delay 0\nrepl-ping-replica-period 1\n{replicates}",
                 address.port(),
                 directory.display()

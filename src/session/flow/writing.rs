@@ -193,7 +193,7 @@ impl Flow {
         now: Timestamp,
     ) -> Step {
         match record {
-            Some(theirs) if ours.supersedes(&theirs.session) => {
+            Some(theirs) if ours.is_to_be_written_over(&theirs.session) => {
                 self.save(theirs.version, ours, then)
             }
             // A session that was never stored, because the store failed: nothing was erased.
