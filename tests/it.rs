@@ -10,6 +10,7 @@ mod crash_points;
 mod crashes;
 mod identity;
 mod layers;
+mod malformed;
 mod moving;
 mod moving_live;
 mod outages;

@@ -65,24 +65,25 @@ const NEEDED: [&str; 11] = [
 /// The length of the header name that `line` begins with, up to its colon.
 #[inline]
 pub(super) fn name_length(line: &[u8]) -> Result<usize, Refusal> {
-    let mut odd = false;
-    for (index, byte) in line.iter().enumerate() {
-        match CLASSES[usize::from(*byte)] {
-            Class::Plain => {}
-            Class::Odd => odd = true,
-            Class::End if *byte == b':' && index > 0 => {
-                return match odd && is_lookalike(&line[..index]) {
-                    true => Err(Refusal::Spelling),
-                    false => Ok(index),
-                };
-            }
-            Class::End if index == 0 && matches!(byte, b' ' | b'\t') => {
-                return Err(Refusal::FoldedLine);
-            }
-            Class::End => break,
-        }
+    let is_other = |byte: &u8| CLASSES[usize::from(*byte)] != Class::Plain;
+    match line.iter().position(is_other) {
+        Some(length) if length > 0 && line[length] == b':' => Ok(length),
+        _ => odd_name_length(line),
     }
-    Err(Refusal::HeaderName)
+}
+
+/// The same for a name that has other characters than letters, digits and hyphens, or is none.
+#[cold]
+fn odd_name_length(line: &[u8]) -> Result<usize, Refusal> {
+    let is_end = |byte: &u8| CLASSES[usize::from(*byte)] == Class::End;
+    match line.iter().position(is_end) {
+        Some(0) if matches!(line[0], b' ' | b'\t') => Err(Refusal::FoldedLine),
+        Some(length) if length > 0 && line[length] == b':' => match is_lookalike(&line[..length]) {
+            true => Err(Refusal::Spelling),
+            false => Ok(length),
+        },
+        _ => Err(Refusal::HeaderName),
+    }
 }
 
 /// Whether `bytes` are a token (RFC 9110 §5.6.2).
@@ -123,14 +124,16 @@ pub(super) fn method(method: &[u8]) -> Result<(), Refusal> {
     }
 }
 
-/// Checks a target: a path that begins with `/`, or `*` for OPTIONS. Control bytes and spaces are looked for elsewhere.
+/// Checks a target: a path that begins with `/`, or `*` for OPTIONS. Control bytes but the tab are looked for elsewhere.
 pub(super) fn target(target: &[u8], method: &[u8]) -> Result<(), Refusal> {
     if target.first() != Some(&b'/') && (target != b"*" || method != b"OPTIONS") {
         return Err(Refusal::TargetForm);
     }
-    match memchr::memchr(b'#', target) {
-        Some(_) => Err(Refusal::Fragment),
+    match memchr::memchr3(b'#', b'\t', b' ', target).map(|at| target[at]) {
         None => Ok(()),
+        Some(b'#') => Err(Refusal::Fragment),
+        Some(b'\t') => Err(Refusal::ControlByte),
+        Some(_) => Err(Refusal::RequestLine),
     }
 }
 
@@ -174,20 +177,21 @@ pub(super) fn content_length(value: &[u8]) -> Result<u64, Refusal> {
         .fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
 }
 
-/// Checks a `Connection`: a list of tokens that names nothing which is needed.
-pub(super) fn connection(value: &[u8]) -> Result<(), Refusal> {
-    if value.eq_ignore_ascii_case(b"keep-alive") || value.eq_ignore_ascii_case(b"close") {
-        return Ok(());
+/// Checks a `Connection`: a list of tokens that names nothing which is needed. Whether the connection ends with this request.
+pub(super) fn connection(value: &[u8]) -> Result<bool, Refusal> {
+    if value.eq_ignore_ascii_case(b"keep-alive") {
+        return Ok(false);
     }
+    let mut closes = false;
     let options = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
     for option in options.filter(|option| !option.is_empty()) {
-        let forwarded =
-            option.len() > 11 && is_same(&option[..12.min(option.len())], "x-forwarded-");
+        let forwarded = option.len() > 11 && is_same(&option[..12], "x-forwarded-");
         if !is_token(option) || forwarded || NEEDED.iter().any(|name| is_same(option, name)) {
             return Err(Refusal::ConnectionOption);
         }
+        closes |= option.eq_ignore_ascii_case(b"close");
     }
-    Ok(())
+    Ok(closes)
 }
 
 /// Checks an `Upgrade`. HTTP/2 by upgrade would be a tunnel to the upstream past everything that is decided here.
@@ -337,6 +341,8 @@ mod tests {
             assert_eq!(target(bad.as_bytes(), b"GET"), expected, "{bad}");
         }
         assert_eq!(target(b"/a#b", b"GET"), Err(Refusal::Fragment));
+        assert_eq!(target(b"/a\tb", b"GET"), Err(Refusal::ControlByte));
+        assert_eq!(target(b"/a b", b"GET"), Err(Refusal::RequestLine));
     }
 
     #[test]
@@ -395,12 +401,17 @@ mod tests {
         for good in [
             "",
             "close",
+            "te , Close",
             "Keep-Alive",
             "keep-alive, Upgrade",
             "te, , foo",
             "x-mine",
         ] {
-            assert_eq!(connection(good.as_bytes()), Ok(()), "{good}");
+            assert_eq!(
+                connection(good.as_bytes()),
+                Ok(good.contains("lose")),
+                "{good}"
+            );
         }
         for bad in [
             "Host",

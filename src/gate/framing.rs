@@ -10,6 +10,7 @@ pub(super) struct Framing {
     limits: HeadLimits,
     head: Head,
     body: Body,
+    last: bool,
 }
 
 impl Framing {
@@ -18,6 +19,7 @@ impl Framing {
             limits,
             head: Head::default(),
             body: Body::Length(0),
+            last: false,
         }
     }
 
@@ -27,12 +29,19 @@ impl Framing {
         !self.body.is_done()
     }
 
+    /// Whether the client has said that its last request is the last one. pingora heeds the first `Connection` only.
+    #[inline]
+    pub(super) fn is_last(&self) -> bool {
+        self.last
+    }
+
     /// Reads on in a head. `bytes` begin where it begins. Returns how many of them are of this request, with what is there of
     /// its body; `None`: the head is not at its end. A malformed body that has arrived with the head refuses the whole request.
     pub(super) fn head(&mut self, bytes: &[u8]) -> Result<Option<usize>, Refusal> {
         let Some((end, announced)) = self.head.read(bytes, self.limits)? else {
             return Ok(None);
         };
+        self.last = self.head.closes();
         self.head = Head::default();
         self.body = Body::new(announced);
         match self.in_body() {

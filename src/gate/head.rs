@@ -1,6 +1,6 @@
 //! PURE: one request head, read line by line as it arrives.
 
-use memchr::memchr2;
+use memchr::{memchr, memchr2, memrchr};
 
 use super::fields;
 use super::refusal::Refusal;
@@ -37,6 +37,7 @@ pub(super) struct Head {
     length: Option<u64>,
     chunked: bool,
     upgrade: bool,
+    closes: bool,
 }
 
 impl Head {
@@ -79,20 +80,28 @@ impl Head {
         }
     }
 
+    /// Whether the client sends no request after this one.
+    pub(super) fn closes(&self) -> bool {
+        self.closes
+    }
+
     fn request_line(&mut self, line: &[u8]) -> Result<(), Refusal> {
-        let mut words = line.split(|byte| *byte == b' ');
-        let (Some(method), Some(target), Some(version), None) =
-            (words.next(), words.next(), words.next(), words.next())
-        else {
+        let (Some(first), Some(last)) = (memchr(b' ', line), memrchr(b' ', line)) else {
             return Err(Refusal::RequestLine);
         };
+        let (method, version) = (&line[..first], &line[last + 1..]);
+        if first == last {
+            return Err(Refusal::RequestLine);
+        }
         self.http_1_1 = match version {
             b"HTTP/1.1" => true,
             b"HTTP/1.0" => false,
+            // Something between version and end, or no version at all.
+            version if !version.starts_with(b"HTTP/") => return Err(Refusal::RequestLine),
             _ => return Err(Refusal::Version),
         };
         fields::method(method)?;
-        fields::target(target, method)?;
+        fields::target(&line[first + 1..last], method)?;
         self.begun = true;
         Ok(())
     }
@@ -127,7 +136,10 @@ impl Head {
                 self.upgrade = true;
                 fields::upgrade(value)
             }
-            10 => fields::connection(value),
+            10 => {
+                self.closes |= fields::connection(value)?;
+                Ok(())
+            }
             14 => match self.length.replace(fields::content_length(value)?) {
                 None => Ok(()),
                 Some(_) => Err(Refusal::ContentLength),
@@ -250,11 +262,12 @@ mod tests {
                 R::RequestLine,
             ),
             ("GET /\r\n".to_owned(), R::RequestLine),
-            ("GET  / HTTP/1.1\r\n".to_owned(), R::RequestLine),
+            ("GET  / HTTP/1.1\r\n".to_owned(), R::TargetForm),
             ("GET / a HTTP/1.1\r\n".to_owned(), R::RequestLine),
             ("GET / HTTP/1.1 \r\n".to_owned(), R::RequestLine),
             ("GET / HTTP/2.0\r\n".to_owned(), R::Version),
-            ("GET / http/1.1\r\n".to_owned(), R::Version),
+            ("GET / a\r\n".to_owned(), R::RequestLine),
+            ("GET / http/1.1\r\n".to_owned(), R::RequestLine),
             ("GET / HTTP/1.10\r\n".to_owned(), R::Version),
             ("CONNECT a:80 HTTP/1.1\r\n".to_owned(), R::Method),
             ("GET http://a/ HTTP/1.1\r\n".to_owned(), R::TargetForm),

@@ -154,6 +154,8 @@ impl Gate {
                 return self.poll_ahead(cx, buffer);
             } else if self.line.is_tunnel() {
                 self.mode = Mode::Through;
+            } else if self.framing.is_last() {
+                return Poll::Ready(Ok(()));
             } else if self.held.is_empty() {
                 let before = buffer.filled().len();
                 if Pin::new(&mut self.stream)
