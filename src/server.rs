@@ -377,7 +377,8 @@ async fn serve(
     let name = address.to_string();
     let mut options = HttpServerOptions::default();
     options.h2c = true;
-    options.keepalive_request_limit = Some(gate.limits.requests_per_connection);
+    // pingora counts how often a connection may be used again.
+    options.keepalive_request_limit = Some(gate.limits.requests_per_connection.saturating_sub(1));
     options.h2_idle_timeout = Some(gate.limits.idle_timeout);
     let mut h2 = default_h2_options();
     h2.max_header_list_size(u32::try_from(gate.limits.header_bytes).unwrap_or(u32::MAX));

@@ -17,6 +17,7 @@ mod outages;
 mod profiles;
 mod redis_serving;
 mod replicas;
+mod smuggling;
 mod state_machine;
 mod store_contract;
 mod store_redb;
