@@ -515,3 +515,26 @@ impl GetSocketDigest for Gate {
         self.stream.get_socket_digest()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_time_spent_waiting_counts_against_a_body() {
+        let waited = |seconds: u64, bytes: u64| Arriving {
+            bytes,
+            waited: Duration::from_secs(seconds),
+            since: Some(Instant::now()),
+        };
+        assert!(waited(20, 1999).is_too_slow(0, 100));
+        assert!(!waited(20, 2000).is_too_slow(100, 100));
+        assert!(!waited(20, 0).is_too_slow(1, 0), "no rate is asked for");
+        assert!(!waited(9, 0).is_too_slow(1, 100), "there is a grace");
+        let mut at_once = Arriving {
+            since: None,
+            ..waited(20, 0)
+        };
+        assert!(!at_once.is_too_slow(1, 100), "it was not waited for");
+    }
+}
