@@ -138,7 +138,22 @@ pub(super) fn target(target: &[u8], method: &[u8]) -> Result<(), Refusal> {
 }
 
 /// Checks a `Host`: a name or an address, and a port or none. Lists, paths and users are none.
+#[inline]
 pub(super) fn host(value: &[u8]) -> Result<(), Refusal> {
+    let is_other = |byte: &u8| CLASSES[usize::from(*byte)] != Class::Plain && *byte != b'.';
+    match value.iter().position(is_other) {
+        None if !value.is_empty() => Ok(()),
+        Some(colon) if colon > 0 && value[colon] == b':' && is_port(&value[colon + 1..]) => Ok(()),
+        _ => odd_host(value),
+    }
+}
+
+fn is_port(port: &[u8]) -> bool {
+    port.len() <= 5 && port.iter().all(u8::is_ascii_digit)
+}
+
+/// The same for a host with other characters than those of a domain name.
+fn odd_host(value: &[u8]) -> Result<(), Refusal> {
     let is_char = |byte: &u8| {
         byte.is_ascii_alphanumeric()
             || matches!(byte, b'-' | b'.' | b'_' | b'~' | b':' | b'[' | b']' | b'%')
@@ -156,11 +171,7 @@ pub(super) fn host(value: &[u8]) -> Result<(), Refusal> {
     };
     let fits =
         |byte: &u8| is_char(byte) && !matches!(byte, b'[' | b']') && (bracketed || *byte != b':');
-    match !inner.is_empty()
-        && inner.iter().all(fits)
-        && port.iter().all(u8::is_ascii_digit)
-        && port.len() <= 5
-    {
+    match !inner.is_empty() && inner.iter().all(fits) && is_port(port) {
         true => Ok(()),
         false => Err(Refusal::Host),
     }
