@@ -1,7 +1,7 @@
 //! `dressipi-sidecar`: an authenticating reverse proxy for the Dressipi API. One visitor, one profile, whatever happens.
 //!
 //! Imports point one way, and `tests/layers.rs` holds that:
-//! `clock, secret → oauth, visitor → session → dressipi → config → telemetry → proxy, admin → server → cli`.
+//! `clock, secret → oauth, visitor → session → dressipi → config → telemetry → gate → proxy, admin → server → cli`.
 //! The `simulator` stands apart: it shares nothing with the client that it tests.
 
 pub mod admin;
@@ -9,6 +9,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod dressipi;
+pub mod gate;
 pub mod oauth;
 pub mod proxy;
 pub mod secret;

@@ -14,10 +14,12 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use pingora::apps::HttpServerOptions;
 use pingora::listeners::{L4BufferSettings, ListenerConfig};
-use pingora::proxy::ProxyServiceBuilder;
+use pingora::protocols::http::v2::server::default_h2_options;
+use pingora::proxy::HttpProxy;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{Fds, ListenFds};
 use pingora::services::Service as _;
+use pingora::services::listening::Service;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -26,6 +28,7 @@ use crate::admin::{Admin, AdminParts, Health};
 use crate::clock::{Clock, SteadyClock, SystemClock};
 use crate::config::Config;
 use crate::dressipi::{BuildError, Client};
+use crate::gate::{Census, Gated, GatedParts};
 use crate::proxy::{Proxy, ProxyParts, Snapshot, SnapshotError, resolve_forever, resolve_once};
 use crate::session::{
     Created, GuardedStore, Keyring, KeyringError, Manager, MemoryStore, OpenRedisError,
@@ -171,6 +174,10 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
         background: JoinSet::new(),
         access_log: access_log_guard,
     };
+    let census = Census::new(
+        config.limits.connections,
+        config.limits.connections_per_address,
+    );
     for (listener, (socket, address)) in sockets.into_iter().enumerate() {
         let proxy = Proxy::new(ProxyParts {
             snapshot: snapshot.clone(),
@@ -181,9 +188,16 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
             in_flight: in_flight.clone(),
             access_log: access_log.clone(),
         });
+        let gate = GatedParts {
+            limits: config.limits.clone(),
+            census: census.clone(),
+            trusted_proxies: config.listeners[listener].trusted_proxies.clone(),
+            metrics: metrics.clone(),
+        };
         running.addresses.push(address);
         running.listeners.spawn(serve(
             proxy,
+            gate,
             socket,
             address,
             server_conf(config),
@@ -354,6 +368,7 @@ fn bind(key: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), Sta
 /// Runs one listener until `shutdown`.
 async fn serve(
     proxy: Proxy,
+    gate: GatedParts,
     socket: TcpListener,
     address: SocketAddr,
     conf: Arc<ServerConf>,
@@ -362,10 +377,16 @@ async fn serve(
     let name = address.to_string();
     let mut options = HttpServerOptions::default();
     options.h2c = true;
-    let mut service = ProxyServiceBuilder::new(&conf, proxy)
-        .name(&name)
-        .server_options(options)
-        .build();
+    // pingora counts how often a connection may be used again.
+    options.keepalive_request_limit = Some(gate.limits.requests_per_connection.saturating_sub(1));
+    options.h2_idle_timeout = Some(gate.limits.idle_timeout);
+    let mut h2 = default_h2_options();
+    h2.max_header_list_size(u32::try_from(gate.limits.header_bytes).unwrap_or(u32::MAX));
+    let mut proxy = HttpProxy::new(proxy, conf);
+    proxy.server_options = Some(options);
+    proxy.h2_options = Some(h2);
+    proxy.handle_init_modules();
+    let mut service = Service::new(name.clone(), Gated::new(proxy, gate));
     let buffer = L4BufferSettings {
         write: Some(BUFFER),
         ..L4BufferSettings::default()

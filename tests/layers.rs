@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-const ORDER: [&[&str]; 9] = [
+const ORDER: [&[&str]; 10] = [
     &["clock", "secret"],
     &["oauth", "visitor"],
     &["session"],
     &["dressipi"],
     &["config"],
     &["telemetry"],
+    &["gate"],
     &["proxy", "admin"],
     &["server"],
     &["cli"],
@@ -137,6 +138,13 @@ fn pure_modules_do_no_io() {
         "session/codec.rs",
         "session/moving/format.rs",
         "session/moving/summary.rs",
+        "gate/body.rs",
+        "gate/fields.rs",
+        "gate/framing.rs",
+        "gate/head.rs",
+        "gate/line.rs",
+        "gate/refusal.rs",
+        "proxy/path.rs",
         "proxy/route.rs",
         "proxy/edit.rs",
         "proxy/headers.rs",

@@ -35,6 +35,8 @@ pub(crate) struct File {
     pub(crate) admin: Option<Admin>,
     /// Logging.
     pub(crate) log: Option<Log>,
+    /// What clients may take.
+    pub(crate) limits: Option<Limits>,
     /// The process.
     pub(crate) server: Option<Server>,
 }
@@ -257,6 +259,8 @@ pub(crate) struct Route {
     pub(crate) cookies: Option<Vec<String>>,
     /// The header in which an app receives the visitor's `subn`. Default: none.
     pub(crate) subn_header: Option<String>,
+    /// Whether clients may change the protocol (WebSocket). Default: true for apps.
+    pub(crate) upgrade: Option<bool>,
 }
 
 /// A named app server.
@@ -305,6 +309,28 @@ pub(crate) struct Log {
     pub(crate) format: Option<LogFormat>,
     /// Whether each request has a line. Default: true.
     pub(crate) access: Option<bool>,
+}
+
+/// What clients may take of connections, headers and time.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Limits {
+    /// Connections of all listeners. Default: 10000.
+    pub(crate) connections: Option<u64>,
+    /// Connections from one address; those of trusted proxies and of this host do not count. Default: 2000.
+    pub(crate) connections_per_address: Option<u64>,
+    /// Requests on one HTTP/1.1 connection. Default: 10000.
+    pub(crate) requests_per_connection: Option<u64>,
+    /// How long a connection may be idle between two requests. Default: `75s`.
+    pub(crate) idle_timeout: Option<Span>,
+    /// How long a request's header may take in all. Default: `30s`.
+    pub(crate) header_timeout: Option<Span>,
+    /// The longest header. Default: 64 KiB.
+    pub(crate) header_bytes: Option<Bytes>,
+    /// The most header lines. Default: 100.
+    pub(crate) header_count: Option<u64>,
+    /// Bytes of a request body for each second of waiting; 0: any number. Default: 100.
+    pub(crate) body_rate: Option<u64>,
 }
 
 /// The process.

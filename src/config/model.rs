@@ -37,6 +37,8 @@ pub struct Config {
     pub admin: Option<Admin>,
     /// Logging.
     pub log: Log,
+    /// What clients may take.
+    pub limits: Limits,
     /// The process.
     pub server: Server,
 }
@@ -69,6 +71,8 @@ pub struct Route {
     pub cookies: Vec<String>,
     /// The header in which an app route receives the visitor's Snowplow network user id (`subn`).
     pub subn_header: Option<HeaderName>,
+    /// Whether clients may change the protocol (WebSocket); never on routes to Dressipi.
+    pub upgrade: bool,
 }
 
 /// A route's upstream.
@@ -159,6 +163,27 @@ pub enum LogFormat {
     Text,
     /// For machines, one object a line.
     Json,
+}
+
+/// What clients may take of connections, headers and time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections of all listeners.
+    pub connections: usize,
+    /// Connections from one address, or from one /64 network of IPv6.
+    pub connections_per_address: usize,
+    /// Requests on one HTTP/1.1 connection.
+    pub requests_per_connection: u32,
+    /// How long a connection may be idle between two requests, at least.
+    pub idle_timeout: Duration,
+    /// How long a request's header may take in all.
+    pub header_timeout: Duration,
+    /// The longest header, in bytes.
+    pub header_bytes: usize,
+    /// The most header lines.
+    pub header_count: usize,
+    /// How many bytes of a request body must arrive in each second of waiting for it; 0: any number.
+    pub body_rate: u64,
 }
 
 /// The process.

@@ -23,6 +23,11 @@ fn is_forwarding(name: &str) -> bool {
     has_prefix(name, "x-forwarded-") || is_same(name, "forwarded")
 }
 
+/// Whether a header only looks like one of those, which no proxy before us may have stripped.
+fn is_lookalike(name: &str) -> bool {
+    is_forwarding(name) && !name.starts_with("x-forwarded-") && name != FORWARDED
+}
+
 /// Sets the forwarding headers of a request that came from `peer` for `host`.
 pub(super) fn apply(
     headers: &mut HeaderMap,
@@ -45,6 +50,7 @@ pub(super) fn apply(
 
 /// Adds this hop to what the proxies before said.
 fn extend(headers: &mut HeaderMap, peer: Option<IpAddr>, host: Option<&HeaderValue>) {
+    remove_all(headers, is_lookalike);
     if let Some(peer) = peer.map(|peer| peer.to_canonical()) {
         append(headers, FOR, peer.to_string());
         if headers.contains_key(FORWARDED) {
@@ -153,6 +159,8 @@ mod tests {
             ("x-forwarded-proto", "https"),
             ("x-forwarded-host", "www.shop.example"),
             ("forwarded", "for=1.2.3.4;proto=https"),
+            ("x_forwarded_for", "6.6.6.6"),
+            ("x-forwarded_host", "evil.example"),
         ]);
         let host = HeaderValue::from_static("shop.example");
         apply(&mut request, PEER, true, Some(&host));
@@ -163,6 +171,7 @@ mod tests {
             request["forwarded"],
             "for=1.2.3.4;proto=https, for=10.0.0.9"
         );
+        assert_eq!(request.keys().count(), 4);
     }
 
     #[test]

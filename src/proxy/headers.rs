@@ -245,6 +245,7 @@ mod tests {
             on_unavailable: OnUnavailable::Anonymous,
             cookies: vec!["locale".into(), "drsp".into()],
             subn_header: Some(HeaderName::from_static("x-subn")),
+            upgrade: true,
         }
     }
 

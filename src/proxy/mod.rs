@@ -10,6 +10,7 @@ mod forwarded;
 mod headers;
 mod identity;
 mod names;
+mod path;
 mod peer;
 mod replay;
 mod rescue;

@@ -7,6 +7,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use super::headers::SIDECAR;
 use super::identity::AnonymousReason;
+use crate::gate::{Refusal, refused_by_stream};
 
 /// An answer that the sidecar gives by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub(super) struct Rescue {
     pub(super) title: &'static str,
     /// Why a call could not be authenticated, where that is the reason.
     pub(super) reason: Option<AnonymousReason>,
+    /// Why the request was refused, where that is the reason.
+    pub(super) refusal: Option<Refusal>,
 }
 
 /// How soon a rejected call may be tried again.
@@ -30,6 +33,7 @@ const fn rescue(status: u16, error: &'static str, title: &'static str) -> Rescue
         error,
         title,
         reason: None,
+        refusal: None,
     }
 }
 
@@ -51,12 +55,24 @@ impl Rescue {
             error: "proxy_internal_response",
             title: "The visitor's Dressipi token is not available at present",
             reason: Some(reason),
+            refusal: None,
+        }
+    }
+
+    /// The gate lets the request not pass.
+    pub(super) fn refused(refusal: Refusal) -> Self {
+        Self {
+            refusal: Some(refusal),
+            ..rescue(refusal.status(), "http_request_error", refusal.title())
         }
     }
 
     /// The answer for one of pingora's errors.
     pub(super) fn of(error: &Error) -> Self {
         use ErrorType as Type;
+        if let Some(refusal) = refused_by_stream(error) {
+            return Self::refused(refusal);
+        }
         match (error.esource(), error.etype()) {
             (_, Type::HTTPStatus(413)) => {
                 rescue(413, "http_request_error", "The request is too large")
@@ -146,6 +162,9 @@ impl Rescue {
         let mut problem = serde_json::json!({ "title": self.title, "status": self.status });
         if let Some(reason) = self.reason {
             problem["reason"] = reason.label().into();
+        }
+        if let Some(refusal) = self.refusal {
+            problem["reason"] = refusal.label().into();
         }
         let body = Bytes::from(problem.to_string());
         let mut head = ResponseHeader::build(self.status, Some(8)).ok()?;

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::path;
 use crate::config::Route;
 
 /// Routes, the longest prefix first.
@@ -17,10 +18,22 @@ impl<T> RouteTable<T> {
 
     /// The index of the route that `target` (path and query, as received) takes.
     pub(super) fn find(&self, target: &[u8]) -> Option<usize> {
+        self.find_path(path(target))
+    }
+
+    fn find_path(&self, path: &[u8]) -> Option<usize> {
+        let mut routes = self.0.iter();
+        routes.position(|(route, _)| path.starts_with(route.path.as_bytes()))
+    }
+
+    /// Whether some server may read `target`'s path so that it takes another route than `found`, or none that it may take.
+    pub(super) fn is_ambiguous(&self, target: &[u8], found: Option<usize>) -> bool {
         let path = path(target);
-        self.0
-            .iter()
-            .position(|(route, _)| path.starts_with(route.path.as_bytes()))
+        if path::is_plain(path) {
+            return false;
+        }
+        let elsewhere = |reading: &Vec<u8>| self.find_path(reading) != found;
+        path::readings(path).is_none_or(|readings| readings.iter().any(elsewhere))
     }
 
     pub(super) fn at(&self, index: usize) -> Option<&(Route, T)> {
@@ -64,6 +77,7 @@ mod tests {
             on_unavailable: OnUnavailable::Anonymous,
             cookies: Vec::new(),
             subn_header: None,
+            upgrade: false,
         }
     }
 
@@ -84,6 +98,47 @@ mod tests {
         assert_eq!(found("/apix?x=/api/items/"), Some("/"));
         assert_eq!(found("*"), None);
         assert_eq!(found("http://a/api/"), None);
+    }
+
+    #[test]
+    fn a_path_that_another_reading_sends_elsewhere_is_ambiguous() {
+        let table = RouteTable::new(["/", "/api/", "/top"].map(|path| (route(path, None), ())));
+        let ambiguous =
+            |target: &str| table.is_ambiguous(target.as_bytes(), table.find(target.as_bytes()));
+        for target in [
+            "//api/items",
+            "/api;x/items",
+            "/%61pi/items",
+            "/api%2fitems",
+            "/api%252fitems",
+            "\\api/items",
+            "/api\\items",
+            "/api/..%2fshop",
+            "/api/%2e%2e/",
+            "/./api/",
+            "//top",
+            "/t%6fp",
+            "/x/../api/",
+            "/;/api/x",
+        ] {
+            assert!(ambiguous(target), "{target}");
+        }
+        for target in [
+            "/api/items",
+            "/api/items/a%2Fb",
+            "/api/items//b",
+            "/api/items;v=1",
+            "/shop/a%20b",
+            "/shop//a",
+            "/.well-known/x",
+            "/?next=/api/../x",
+            "/shop?a=//api/%2e%2e",
+            "*",
+            "/api//items",
+            "/top%20x",
+        ] {
+            assert!(!ambiguous(target), "{target}");
+        }
     }
 
     #[test]

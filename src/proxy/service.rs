@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::HOST;
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session as HttpExchange};
@@ -23,6 +23,7 @@ use super::snapshot::Snapshot;
 use super::{forwarded, route, trace};
 use crate::clock::Clock;
 use crate::config::{Credentials, UpstreamRef};
+use crate::gate::{Line, Refusal, judge_http2, refused_by_marker};
 use crate::session::Manager;
 use crate::telemetry::{AccessLine, AccessLog, InFlight, Metrics};
 
@@ -66,6 +67,14 @@ fn is_interim(answer: &ResponseHeader) -> bool {
     answer.status.is_informational() && answer.status != StatusCode::SWITCHING_PROTOCOLS
 }
 
+/// Why the gate refuses a request: HTTP/1.x was judged where it arrived, HTTP/2 is judged here.
+fn refusal(request: &RequestHeader, headers: usize) -> Option<Refusal> {
+    match request.version {
+        Version::HTTP_2 => judge_http2(request, headers).err(),
+        _ => refused_by_marker(request.raw_path()),
+    }
+}
+
 #[async_trait]
 impl ProxyHttp for Proxy {
     type CTX = Exchange;
@@ -84,11 +93,21 @@ impl ProxyHttp for Proxy {
         ctx: &mut Exchange,
     ) -> Result<bool> {
         exchange.set_read_timeout(Some(ctx.snapshot.client_timeout));
+        if let Some(refusal) = refusal(exchange.req_header(), ctx.snapshot.header_count) {
+            return ctx.answer_here(Rescue::refused(refusal));
+        }
         forget_spelling(exchange.req_header_mut());
         let request = exchange.req_header();
-        ctx.route = ctx.snapshot.routes.find(request.raw_path());
+        let target = request.raw_path();
+        ctx.route = ctx.snapshot.routes.find(target);
+        if ctx.snapshot.routes.is_ambiguous(target, ctx.route) {
+            return ctx.answer_here(Rescue::refused(Refusal::AmbiguousPath));
+        }
         match ctx.route() {
             None => return ctx.answer_here(Rescue::NO_ROUTE),
+            Some((route, _)) if !route.upgrade && exchange.is_upgrade_req() => {
+                return ctx.answer_here(Rescue::refused(Refusal::Upgrade));
+            }
             Some((route, _)) if route.credentials == Credentials::Visitor => {
                 self.identify(&request.headers, ctx);
             }
@@ -209,6 +228,10 @@ impl ProxyHttp for Proxy {
         answer: &mut ResponseHeader,
         ctx: &mut Exchange,
     ) -> Result<()> {
+        if answer.status == StatusCode::SWITCHING_PROTOCOLS && !exchange.is_upgrade_req() {
+            // pingora would pass it on, and nobody could tell what follows it.
+            return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
+        }
         let (route, rules) = ctx.expect_route()?;
         edit_answer(answer, |headers| rules.headers.apply_to_answer(headers));
         if is_interim(answer) {
@@ -240,13 +263,18 @@ impl ProxyHttp for Proxy {
 
     async fn response_filter(
         &self,
-        _: &mut HttpExchange,
+        exchange: &mut HttpExchange,
         answer: &mut ResponseHeader,
         ctx: &mut Exchange,
     ) -> Result<()> {
         ctx.status = answer.status.as_u16();
         if is_interim(answer) {
             return Ok(());
+        }
+        if answer.status == StatusCode::SWITCHING_PROTOCOLS
+            && let Some(line) = Line::of(exchange.digest())
+        {
+            line.tunnel();
         }
         set_visitor_cookies(answer, ctx.set_cookies());
         if let Some(reason) = ctx.visitor.anonymous() {
@@ -297,13 +325,16 @@ impl ProxyHttp for Proxy {
     ) -> FailToProxy {
         let rescue = ctx.rescue.unwrap_or_else(|| Rescue::of(error));
         ctx.status = rescue.status;
+        if rescue.refusal.is_some() {
+            ctx.rescue = Some(rescue);
+        }
         let mut can_reuse_downstream = false;
         if let Some((mut head, body)) = rescue.answer().filter(|_| rescue.status > 0)
             && exchange.response_written().is_none()
         {
             // What is left of the request is not read, so the connection can serve another one only if nothing is.
             can_reuse_downstream = exchange.as_mut().is_body_empty() && ctx.rescue.is_some();
-            if !can_reuse_downstream {
+            if !can_reuse_downstream || rescue.refusal.is_some() {
                 exchange.set_keepalive(None);
             }
             set_visitor_cookies(&mut head, ctx.set_cookies());
@@ -327,6 +358,10 @@ impl ProxyHttp for Proxy {
         error: Option<&Error>,
         ctx: &mut Exchange,
     ) {
+        if let Some(line) = Line::of(exchange.digest()) {
+            line.reopen();
+        }
+        let refusal = ctx.rescue.and_then(|rescue| rescue.refusal);
         let took = ctx.begun.elapsed();
         let status = match exchange.response_written() {
             Some(answer) => answer.status,
@@ -336,7 +371,11 @@ impl ProxyHttp for Proxy {
         let route = ctx.route();
         match route {
             Some((_, rules)) => rules.metrics.exchange(answered.then_some(status), took),
+            None if refusal.is_some() => {}
             None => self.0.metrics.unrouted(),
+        }
+        if let Some(refusal) = refusal {
+            self.0.metrics.request_refused(refusal.label());
         }
         if let (Some((route, _)), Some(reason)) = (route, ctx.visitor.anonymous()) {
             self.0.metrics.unpersonalised(&route.path, reason.label());
@@ -358,7 +397,8 @@ impl ProxyHttp for Proxy {
                 sent: exchange.body_bytes_sent(),
                 error: error
                     .filter(|_| ctx.rescue.is_none())
-                    .map(|error| error.etype().as_str().to_owned()),
+                    .map(|error| error.etype().as_str().to_owned())
+                    .or_else(|| refusal.map(|refusal| format!("refused: {refusal}"))),
             });
         }
     }

@@ -22,6 +22,7 @@ pub struct Snapshot {
     pub(super) visitors: VisitorRules,
     pub(super) routes: RouteTable<RouteRules>,
     pub(super) client_timeout: std::time::Duration,
+    pub(super) header_count: usize,
     pub(super) access_log: bool,
     pools: Vec<Arc<Pool>>,
 }
@@ -111,6 +112,7 @@ impl Snapshot {
             },
             routes: RouteTable::new(routes),
             client_timeout: config.server.client_timeout,
+            header_count: config.limits.header_count,
             access_log: config.log.access,
             pools: std::iter::once(dressipi).chain(apps).collect(),
         })

@@ -16,6 +16,8 @@ pub struct Metrics {
     requests: IntCounterVec,
     duration: HistogramVec,
     unrouted: IntCounter,
+    refused: IntCounterVec,
+    connections_refused: IntCounterVec,
     unpersonalised: IntCounterVec,
     replays: IntCounter,
     access_lines_dropped: IntCounter,
@@ -124,6 +126,8 @@ impl Metrics {
             requests: new.counters("requests_total", "Requests by route, upstream and status class.", &["route", "upstream", "class"]),
             duration: new.histograms("request_duration_seconds", "From a request's header to the end of its answer.", &["route", "upstream"], &REQUEST_BUCKETS),
             unrouted: new.counter("unrouted_requests_total", "Requests that no route takes, answered 404."),
+            refused: new.counters("refused_requests_total", "Requests that are malformed, ambiguous, too large or too slow, and were not forwarded, by reason.", &["reason"]),
+            connections_refused: new.counters("refused_connections_total", "Connections that were closed at once because there were too many, by the limit.", &["limit"]),
             unpersonalised: new.counters("unpersonalised_requests_total", "Requests on routes with `credentials = \"visitor\"` that went without a token, by reason.", &["route", "reason"]),
             replays: new.counter("replayed_requests_total", "Requests that were sent once more with another token after a 401 or 403."),
             access_lines_dropped: new.counter("access_lines_dropped_total", "Access log lines that were dropped because standard error did not take them fast enough."),
@@ -159,6 +163,16 @@ impl Metrics {
     /// A request that no route takes.
     pub fn unrouted(&self) {
         self.unrouted.inc();
+    }
+
+    /// A request that goes no further.
+    pub fn request_refused(&self, reason: &'static str) {
+        self.refused.with_label_values(&[reason]).inc();
+    }
+
+    /// A connection that was closed at once.
+    pub fn connection_refused(&self, limit: &'static str) {
+        self.connections_refused.with_label_values(&[limit]).inc();
     }
 
     /// A request that went without the token that its route would add.

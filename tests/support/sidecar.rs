@@ -224,19 +224,24 @@ impl SidecarBuilder {
         path
     }
 
-    pub fn config(&self) -> Config {
+    pub async fn start(self) -> Sidecar {
         let text = self.text();
-        match config::load_text("test.toml", &text, Format::Toml, Path::new("/"), []) {
-            Ok(loaded) => loaded.config,
-            Err(problems) => panic!("{problems}\n{text}"),
-        }
+        self.start_text(&text).await
     }
 
-    pub async fn start(self) -> Sidecar {
-        let running = server::start(&self.config()).await.unwrap();
+    /// Starts with `text` for what this builder would have written.
+    pub async fn start_text(self, text: &str) -> Sidecar {
+        let running = server::start(&config_of(text)).await.unwrap();
         Sidecar {
             running,
             client: client(),
         }
+    }
+}
+
+fn config_of(text: &str) -> Config {
+    match config::load_text("test.toml", text, Format::Toml, Path::new("/"), []) {
+        Ok(loaded) => loaded.config,
+        Err(problems) => panic!("{problems}\n{text}"),
     }
 }

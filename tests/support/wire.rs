@@ -99,6 +99,11 @@ impl Raw {
         Self::new(TcpStream::connect(address).await.unwrap())
     }
 
+    /// What it speaks over.
+    pub fn stream(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
     }

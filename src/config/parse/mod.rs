@@ -55,6 +55,7 @@ pub(super) fn parse(
     };
     let routes = routes::parse(&mut report, file.routes, &around);
     let log = process::log(&mut report, file.log.unwrap_or_default());
+    let limits = process::limits(&mut report, file.limits.unwrap_or_default());
     let server = process::server(&mut report, file.server.unwrap_or_default());
 
     let whole = dressipi
@@ -72,6 +73,7 @@ pub(super) fn parse(
             upstreams: upstreams.upstreams,
             admin,
             log,
+            limits,
             server,
         });
     let (config, warnings) = report.finish(whole)?;

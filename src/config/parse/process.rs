@@ -6,8 +6,8 @@ use super::files;
 use super::listeners::{address, overlap};
 use super::report::{Report, duration, key};
 use crate::config::suggest;
-use crate::config::values;
-use crate::config::{Admin, Listener, Log, LogFormat, Server, file};
+use crate::config::values::{self, Bytes};
+use crate::config::{Admin, Limits, Listener, Log, LogFormat, Server, file};
 
 /// The words that a log directive may end in.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
@@ -112,6 +112,45 @@ fn check_level(text: &str) -> Result<(), (String, String)> {
 
 fn is_level(word: &str) -> bool {
     LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word))
+}
+
+/// pingora reads no more header lines than this.
+const MOST_HEADERS: u64 = 256;
+/// pingora reads no longer header than this.
+const LONGEST_HEADER: u64 = 1024 * 1024 - 1;
+/// A request of a browser must fit.
+const SHORTEST_HEADER: u64 = 1024;
+
+/// What clients may take.
+pub(super) fn limits(report: &mut Report<'_>, raw: file::Limits) -> Limits {
+    let at = |name| key("limits", name);
+    let size = |count| usize::try_from(count).unwrap_or(usize::MAX);
+    let connections = report.count(&at("connections"), raw.connections, 10_000, 1_000_000);
+    let per_address = raw.connections_per_address;
+    let per_address = report.count(&at("connections_per_address"), per_address, 2000, 1_000_000);
+    let requests = raw.requests_per_connection;
+    let requests = report.count(
+        &at("requests_per_connection"),
+        requests,
+        10_000,
+        u64::from(u32::MAX),
+    );
+    let header_bytes = raw.header_bytes.map_or(64 * 1024, |Bytes(bytes)| bytes);
+    if !(SHORTEST_HEADER..=LONGEST_HEADER).contains(&header_bytes) {
+        let message = format!("must be from {SHORTEST_HEADER} to {LONGEST_HEADER} bytes");
+        report.problem(&at("header_bytes"), message);
+    }
+    let seconds = Duration::from_secs;
+    Limits {
+        connections: size(connections),
+        connections_per_address: size(per_address),
+        requests_per_connection: u32::try_from(requests).unwrap_or(u32::MAX),
+        idle_timeout: report.positive(&at("idle_timeout"), raw.idle_timeout, seconds(75)),
+        header_timeout: report.positive(&at("header_timeout"), raw.header_timeout, seconds(30)),
+        header_bytes: size(header_bytes),
+        header_count: size(report.count(&at("header_count"), raw.header_count, 100, MOST_HEADERS)),
+        body_rate: raw.body_rate.unwrap_or(100),
+    }
 }
 
 /// The process.

@@ -63,12 +63,19 @@ pub(super) fn parse(
             subn_header: raw
                 .subn_header
                 .and_then(|name| subn_header(report, &key(&at, "subn_header"), &name, around)),
+            upgrade: raw
+                .upgrade
+                .unwrap_or(upstream != Some(UpstreamRef::Dressipi)),
         };
         // What does not fit together is judged only if it is known where the route goes and with what.
         if upstream.is_some() && !report.broken(&key(&at, "credentials")) {
             credentials(report, &at, &route, raw.on_unavailable.is_some(), around);
         }
         cookies(report, &key(&at, "cookies"), &route, around);
+        if route.upgrade && upstream == Some(UpstreamRef::Dressipi) {
+            let message = "is for routes to an app: nothing is tunnelled to Dressipi";
+            report.problem(&key(&at, "upgrade"), message);
+        }
         routes.push(route);
     }
     routes

@@ -1,0 +1,99 @@
+//! Puts the gate on each connection that pingora accepts, and counts them.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use ipnet::IpNet;
+use pingora::apps::ServerApp;
+use pingora::protocols::Stream;
+use pingora::server::ShutdownWatch;
+
+use super::census::Census;
+use super::head::HeadLimits;
+use super::stream::{Gate, Patience};
+use crate::config::Limits;
+use crate::telemetry::Metrics;
+
+/// A server app whose connections come through the gate.
+pub struct Gated<A> {
+    app: Arc<A>,
+    parts: GatedParts,
+}
+
+/// What the gate of one listener goes by.
+pub struct GatedParts {
+    /// What clients may take.
+    pub limits: Limits,
+    /// The connections of all listeners.
+    pub census: Census,
+    /// Peers that many clients come through, whose connections count for the whole only. So do those of this host.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+impl<A> Gated<A> {
+    /// `app` behind the gate.
+    pub fn new(app: A, parts: GatedParts) -> Self {
+        Self {
+            app: Arc::new(app),
+            parts,
+        }
+    }
+
+    fn is_proxy(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        let mut proxies = self.parts.trusted_proxies.iter();
+        address.is_loopback() || proxies.any(|net| net.contains(&address))
+    }
+}
+
+#[async_trait]
+impl<A: ServerApp + Send + Sync + 'static> ServerApp for Gated<A> {
+    async fn process_new(
+        self: &Arc<Self>,
+        stream: Stream,
+        shutdown: &ShutdownWatch,
+    ) -> Option<Stream> {
+        let GatedParts {
+            limits,
+            census,
+            metrics,
+            ..
+        } = &self.parts;
+        let socket = stream.get_socket_digest();
+        let address = socket
+            .as_ref()
+            .and_then(|socket| socket.peer_addr()?.as_inet());
+        let address = address.map(|address| address.ip());
+        let place = match census.enter(address.filter(|address| !self.is_proxy(*address))) {
+            Ok(place) => place,
+            Err(crowded) => {
+                metrics.connection_refused(crowded.label());
+                return None;
+            }
+        };
+        let patience = Patience {
+            head: HeadLimits {
+                bytes: limits.header_bytes,
+                count: limits.header_count,
+            },
+            head_timeout: limits.header_timeout,
+            idle_timeout: limits.idle_timeout,
+            body_rate: limits.body_rate,
+        };
+        match Gate::new(stream, patience, place) {
+            // pingora serves a whole connection in one go and gives none back.
+            Ok(gate) => self.app.process_new(Box::new(gate), shutdown).await,
+            Err(error) => {
+                tracing::error!(%error, "a connection cannot be served");
+                None
+            }
+        }
+    }
+
+    async fn cleanup(&self) {
+        self.app.cleanup().await;
+    }
+}
