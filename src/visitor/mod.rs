@@ -17,7 +17,7 @@ pub use consent::{Consent, Seen, consent};
 pub use cookie::{CookieJar, Minted};
 pub use cookies::{Change, Cookies, Lookup};
 pub use creation::{Arrival, may_create};
-pub use id::{IdentityKey, Namespace, VisitorId, VisitorKey, VisitorKeyHasher};
+pub use id::{IdentityKey, Namespace, VisitorId, VisitorKey};
 pub use known::KnownCookies;
 pub use rules::{ConsentRules, CookieSettings, CreateOn, CreationRules, RequiredCookie, SameSite};
 pub use source::VisitorSource;
