@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 use crate::config::Route;
 use crate::session::Authorized;
 use crate::telemetry::{InFlight, Ticket};
-use crate::visitor::{Arrival, VisitorKey};
+use crate::visitor::{Arrival, Place, VisitorKey};
 
 /// The context of one exchange.
 pub struct Exchange {
@@ -26,6 +26,8 @@ pub struct Exchange {
     /// The index of its route.
     pub(super) route: Option<usize>,
     pub(super) visitor: VisitorState,
+    /// Where the visitor cookie stands in the request, if that was found out.
+    pub(super) cookie_place: Option<Place>,
     /// The `Set-Cookie` value for the answer.
     pub(super) set_cookie: Option<String>,
     pub(super) replay: Replay,
@@ -75,14 +77,20 @@ pub(super) enum Replay {
 // === impl Exchange ===
 
 impl Exchange {
-    pub(super) fn new(snapshot: Arc<Snapshot>, now: Timestamp, in_flight: &InFlight) -> Self {
+    pub(super) fn new(
+        snapshot: Arc<Snapshot>,
+        begun: Instant,
+        now: Timestamp,
+        in_flight: &InFlight,
+    ) -> Self {
         Self {
             snapshot,
-            begun: Instant::now(),
+            begun,
             now,
             time_passed: false,
             route: None,
             visitor: VisitorState::NotAsked,
+            cookie_place: None,
             set_cookie: None,
             replay: Replay::NotNeeded,
             turn: None,

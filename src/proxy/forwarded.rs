@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
-use super::edit::remove_all;
 use super::names::{has_prefix, is_same};
 
 const FORWARDED: HeaderName = http::header::FORWARDED;
@@ -19,11 +18,12 @@ pub(super) fn is_trusted(peer: Option<IpAddr>, proxies: &[IpNet]) -> bool {
 }
 
 /// Whether a header says where a request came from.
-fn is_forwarding(name: &str) -> bool {
+pub(super) fn is_forwarding(name: &str) -> bool {
     has_prefix(name, "x-forwarded-") || is_same(name, "forwarded")
 }
 
-/// Sets the forwarding headers of a request that came from `peer` for `host`.
+/// Sets the forwarding headers of a request that came from `peer` for `host`: adds to those that are there where the peer is
+/// `trusted`; from others none is there any more.
 pub(super) fn apply(
     headers: &mut HeaderMap,
     peer: Option<IpAddr>,
@@ -33,7 +33,6 @@ pub(super) fn apply(
     if trusted {
         extend(headers, peer, host);
     } else {
-        remove_all(headers, is_forwarding);
         if let Some(peer) = peer
             && let Some(peer) = value_of(peer.to_canonical())
         {
@@ -138,6 +137,7 @@ mod tests {
             ("forwarded", "for=1.2.3.4"),
         ]);
         let host = HeaderValue::from_static("shop.example");
+        super::super::edit::remove_all(&mut request, is_forwarding);
         apply(&mut request, PEER, false, Some(&host));
         assert_eq!(request["x-forwarded-for"], "10.0.0.9");
         assert_eq!(request["x-forwarded-proto"], "http");

@@ -6,7 +6,7 @@ use super::snapshot::VisitorRules;
 use crate::clock::Timestamp;
 use crate::session::Unavailable;
 use crate::visitor::{
-    Arrival, Consent, Lookup, Namespace, Seen, VisitorKey, VisitorSource, consent, is_bot,
+    Arrival, Consent, Lookup, Namespace, Place, Seen, VisitorKey, VisitorSource, consent, is_bot,
 };
 
 /// What a request says about its visitor.
@@ -18,6 +18,8 @@ pub(super) enum Identity {
         arrival: Arrival,
         /// The `Set-Cookie` value that introduces a new visitor.
         set_cookie: Option<String>,
+        /// Where the visitor cookie stands that was read.
+        place: Option<Place>,
     },
     /// Nobody whom the sidecar keeps apart.
     Nobody(AnonymousReason),
@@ -63,6 +65,7 @@ pub(super) fn identify(
             key,
             arrival,
             set_cookie: None,
+            place: seen.place,
         };
     }
     let mints = sources.contains(&VisitorSource::Cookie);
@@ -76,6 +79,7 @@ pub(super) fn identify(
                 .visitor_key(Namespace::Minted, minted.id.as_bytes()),
             arrival: Arrival::New,
             set_cookie: Some(minted.set_cookie),
+            place: None,
         },
         None => Identity::Nobody(AnonymousReason::Unavailable(Unavailable::Internal)),
     }
@@ -201,6 +205,7 @@ mod tests {
                 key,
                 arrival: Arrival::New,
                 set_cookie: Some(set_cookie),
+                ..
             } => (key, set_cookie.split(';').next().unwrap().to_owned()),
             other => panic!("{other:?}"),
         }
@@ -214,6 +219,7 @@ mod tests {
                 key: again,
                 arrival: Arrival::Returning,
                 set_cookie: None,
+                place: Some(_),
             } => assert_eq!(again, key),
             other => panic!("{other:?}"),
         }

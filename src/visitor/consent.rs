@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName};
 
-use super::cookies::{Cookies, Lookup};
+use super::cookies::{Cookies, Lookup, Place};
 use super::rules::ConsentRules;
 
 /// The cookies that decide who a visitor is, as one pass over a request finds them.
@@ -14,6 +14,8 @@ pub struct Seen<'a> {
     pub consent: Lookup<'a>,
     /// The visitor cookie.
     pub visitor: Lookup<'a>,
+    /// Where the visitor cookie stands, if there is no other one of its name.
+    pub place: Option<Place>,
 }
 
 /// What the request says of consent.
@@ -34,8 +36,12 @@ impl<'a> Seen<'a> {
     /// Looks through the cookies in `headers`.
     pub fn in_headers(headers: &'a HeaderMap, rules: &ConsentRules, visitor_cookie: &str) -> Self {
         let mut seen = Self::default();
-        Cookies::new(headers).each(|name, value| {
-            if name == visitor_cookie.as_bytes() {
+        seen.place = Cookies::new(headers).each(|name, value| {
+            let is_visitor = name == visitor_cookie.as_bytes();
+            let Some(value) = value else {
+                return is_visitor;
+            };
+            if is_visitor {
                 seen.visitor.see(value);
             }
             let is_name = |listed: &String| listed.as_bytes() == name;
@@ -47,6 +53,7 @@ impl<'a> Seen<'a> {
             {
                 seen.consent.see(value);
             }
+            is_visitor
         });
         seen
     }

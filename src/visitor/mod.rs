@@ -15,7 +15,7 @@ mod source;
 pub use bots::is_bot;
 pub use consent::{Consent, Seen, consent};
 pub use cookie::{CookieJar, Minted};
-pub use cookies::{Change, Cookies, Lookup};
+pub use cookies::{Change, Cookies, Lookup, Place};
 pub use creation::{Arrival, may_create};
 pub use id::{IdentityKey, Namespace, VisitorId, VisitorKey};
 pub use known::KnownCookies;
