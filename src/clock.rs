@@ -13,10 +13,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(u64);
 
-/// A source of the current time: one method, so that tests can hold time still.
+/// A source of the current time: one method to implement, so that tests can hold time still.
 pub trait Clock: Send + Sync + 'static {
     /// The current time.
     fn now(&self) -> Timestamp;
+
+    /// The time at `instant`, which was now a moment ago: for those who need both, and look at the system's clock once.
+    fn at(&self, _instant: Instant) -> Timestamp {
+        self.now()
+    }
 }
 
 /// The operating system's wall clock.
@@ -131,11 +136,13 @@ impl SteadyClock {
 
 impl Clock for SteadyClock {
     fn now(&self) -> Timestamp {
-        Timestamp(
-            self.base
-                .load(Ordering::Relaxed)
-                .saturating_add(self.elapsed()),
-        )
+        self.at(Instant::now())
+    }
+
+    fn at(&self, instant: Instant) -> Timestamp {
+        let elapsed = instant.saturating_duration_since(self.origin).as_millis();
+        let elapsed = u64::try_from(elapsed).unwrap_or(u64::MAX);
+        Timestamp(self.base.load(Ordering::Relaxed).saturating_add(elapsed))
     }
 }
 
@@ -169,6 +176,10 @@ impl<C: Clock> Clock for std::sync::Arc<C> {
     fn now(&self) -> Timestamp {
         (**self).now()
     }
+
+    fn at(&self, instant: Instant) -> Timestamp {
+        (**self).at(instant)
+    }
 }
 
 #[cfg(test)]
@@ -183,6 +194,15 @@ mod tests {
         assert!(clock.now() >= start);
         clock.advance_to(start + Duration::from_secs(300));
         assert!(clock.now() >= start + Duration::from_secs(300));
+    }
+
+    #[test]
+    fn a_steady_clock_tells_the_time_at_an_instant() {
+        let clock = SteadyClock::new(Timestamp::from_secs(1_800_000_000));
+        let instant = Instant::now();
+        let later = clock.at(instant + Duration::from_secs(7));
+        assert_eq!(later.since(clock.at(instant)), Duration::from_secs(7));
+        assert!(clock.at(instant) <= clock.now());
     }
 
     #[test]

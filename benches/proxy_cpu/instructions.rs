@@ -1,10 +1,11 @@
 //! User instructions a request, counted by valgrind's callgrind: the same figure on a quiet machine and on a busy one.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use super::load::{load, visitor_cookie};
+use super::load::{Surrounding, visitor_cookie};
 use super::processes::Process;
 use super::{Surroundings, verdict};
 
@@ -12,10 +13,20 @@ const WARM_UP: usize = 500;
 const REQUESTS: usize = 4_000;
 /// One connection: how requests of several come together would make the count vary.
 const CONNECTIONS: usize = 1;
+/// A first cache of 32 KiB each for code and data, as most processors have, and one behind it.
+const SIMULATED: [&str; 5] = [
+    "--cache-sim=yes",
+    "--branch-sim=yes",
+    "--I1=32768,8,64",
+    "--D1=32768,8,64",
+    "--LL=1048576,16,64",
+];
+/// callgrind's names of what is missed.
+const MISSES: [&str; 5] = ["I1mr", "D1mr", "D1mw", "Bcm", "Bim"];
 /// How long callgrind may take to obey.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub(super) fn compare(check: bool) -> ExitCode {
+pub(super) fn compare(misses: bool, check: bool) -> ExitCode {
     for tool in ["valgrind", "callgrind_control"] {
         let found = Command::new(tool)
             .arg("--version")
@@ -36,28 +47,48 @@ pub(super) fn compare(check: bool) -> ExitCode {
         ("pingora, passing through", None),
     ] {
         let out = folder.join(format!("callgrind-{}", counts.len()));
-        let tool = callgrind(&out);
+        let tool = callgrind(&out, misses);
         let process = match access {
             Some(access) => surroundings.sidecar(&tool, &format!("{access}"), access),
             None => surroundings.bare(&tool),
         };
         // The bare proxy sets no cookie and gets the same request nonetheless.
         cookie = visitor_cookie(process.address).or(cookie);
-        counts.push((name, count(&process, cookie.as_deref(), &out)));
+        counts.push((
+            name,
+            count(&surroundings.load, &process, cookie.as_deref(), &out),
+        ));
     }
-    let base = counts[2].1;
+    let (_, base) = &counts[2];
     println!("| system | user instructions a request | ÷ passing through |");
     println!("| --- | --- | --- |");
     for (name, count) in counts.iter().rev() {
-        println!("| {name} | {count:.0} | {:.3} |", count / base);
+        let instructions = count["Ir"];
+        println!(
+            "| {name} | {instructions:.0} | {:.3} |",
+            instructions / base["Ir"]
+        );
+    }
+    if misses {
+        println!("\n| system | missed: code | data read | data written | branches | indirect |");
+        println!("| --- | --- | --- | --- | --- | --- |");
+        for (name, count) in counts.iter().rev() {
+            let [code, read, written, branches, indirect] = MISSES.map(|event| count[event]);
+            println!(
+                "| {name} | {code:.0} | {read:.0} | {written:.0} | {branches:.0} | {indirect:.0} |"
+            );
+        }
     }
     println!("{REQUESTS} requests over {CONNECTIONS} connection, all threads of the process");
-    verdict(counts[0].1 / base, check)
+    verdict(counts[0].1["Ir"] / base["Ir"], check)
 }
 
-fn callgrind(out: &Path) -> Vec<String> {
+fn callgrind(out: &Path, misses: bool) -> Vec<String> {
     let always = ["valgrind", "-q", "--tool=callgrind", "--instr-atstart=no"];
     let mut tool = Vec::from(always.map(str::to_owned));
+    if misses {
+        tool.extend(SIMULATED.map(str::to_owned));
+    }
     tool.push(format!("--callgrind-out-file={}", out.display()));
     tool.push(pipes(out));
     tool
@@ -69,20 +100,29 @@ fn pipes(out: &Path) -> String {
 }
 
 /// Counts while requests are answered, and at no other time.
-fn count(process: &Process, cookie: Option<&str>, out: &Path) -> f64 {
-    load(process.address, cookie, WARM_UP, CONNECTIONS);
+fn count(
+    load: &Surrounding,
+    process: &Process,
+    cookie: Option<&str>,
+    out: &Path,
+) -> HashMap<String, f64> {
+    load.load(process.address, cookie, WARM_UP, CONNECTIONS);
     control(&["-i", "on"], process, out);
-    load(process.address, cookie, REQUESTS, CONNECTIONS);
+    load.load(process.address, cookie, REQUESTS, CONNECTIONS);
     control(&["-i", "off"], process, out);
     control(&["-d"], process, out);
     // The first dump; the file without a number is written at the end.
     let mut dump = out.as_os_str().to_owned();
     dump.push(".1");
     let text = std::fs::read_to_string(&dump).expect("callgrind wrote its dump");
-    let total = text.lines().find_map(|line| line.strip_prefix("totals: "));
-    let total: f64 = total.unwrap().trim().parse().unwrap();
-    assert!(total > 0.0, "callgrind counted nothing");
-    total / REQUESTS as f64
+    let values = |key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key));
+        line.unwrap().split_whitespace().map(str::to_owned)
+    };
+    let totals = values("totals:").map(|total| total.parse::<f64>().unwrap() / REQUESTS as f64);
+    let counts: HashMap<_, _> = values("events:").zip(totals).collect();
+    assert!(counts["Ir"] > 0.0, "callgrind counted nothing");
+    counts
 }
 
 /// Gives callgrind an order, and ends the benchmark where it does not obey.

@@ -4,21 +4,27 @@
 //! cargo bench --bench proxy_cpu                            # CPU time, 41 rounds of 8,000 requests for each system
 //! cargo bench --bench proxy_cpu -- --quick                 # 15 of 2,000, as CI runs it
 //! cargo bench --bench proxy_cpu -- --instructions          # user instructions, counted by valgrind
+//! cargo bench --bench proxy_cpu -- --misses                # the same, and what misses the first cache or is predicted wrongly
 //! cargo bench --bench proxy_cpu -- --check                 # either way: fails if our logic takes more than 10 %
 //! ```
 //! Each system runs as a process of its own with one proxy thread; the bare proxy has the same time-outs, buffers and
-//! allocator, the same upstream, and gets the same bytes. The sidecar runs as a shop would run it: visitor cookie, token
-//! injected, redb, metrics on.
+//! allocator, the same upstream, gets the same bytes and answers with them. It is the same pingora with none of our logic: it keeps
+//! header names as they are spelled, as pingora does by itself, and what it forwards is smaller by what we add (token,
+//! `X-Forwarded-*`), since adding that is our logic. The sidecar runs as a shop would run it: visitor cookie, token injected,
+//! redb, metrics on.
 //!
 //! **CPU time** is user and system time of all the process's threads, from `/proc/<pid>/task/*/schedstat`. The proxies have one
-//! core, load and upstream the other. Rounds are short and interleaved, each round in the opposite order of the one before,
-//! so that what disturbs one system disturbs its neighbours too. Disturbance (other tenants, cold caches, interrupts) only ever adds
-//! time, and never the same twice: the least of many rounds is what a request costs, the median is what it cost today. So
-//! `--check` compares the least of each system; the median of the rounds' own ratios stands beside it, and where the two disagree
-//! widely, the machine was too busy to tell.
+//! core, clients and upstream the other, where they never sleep (see `load`): else a third of what is measured would be the
+//! proxies' work to wake them, which a slower proxy has more of. Rounds are short and interleaved, each round in the opposite order
+//! of the one before, so that what disturbs one system disturbs its neighbours too. Disturbance (other tenants, cold caches,
+//! interrupts) only ever adds time, and never the same twice: the least of many rounds is what a request costs, the median is what
+//! it cost today. So `--check` compares the least of each system; the median of the rounds' own ratios stands beside it, and where
+//! the two disagree widely, the machine was too busy to tell.
 //!
-//! **Instructions** are the same on any day. They are those in user mode; both proxies make the same system calls, so the ratio of
-//! all work is smaller than the one shown. valgrind knows no SHA extensions: cryptography counts for more than it costs.
+//! **Instructions** are the same on any day. They are those in user mode; both proxies make the same system calls. valgrind
+//! knows no SHA extensions: cryptography counts for more than it costs. What a request costs in time is decided less by them than by
+//! how much code it runs through: it is more than the first cache holds, so nearly every line of it is fetched anew for each
+//! request. `--misses` has valgrind simulate that cache and the prediction of branches, too.
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark fails loudly")]
 
@@ -31,7 +37,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use self::load::{load, visitor_cookie};
+use self::load::{Surrounding, visitor_cookie};
 use self::processes::{Core, Process};
 
 /// As the sidecar's.
@@ -45,13 +51,13 @@ const LIMIT: f64 = 1.10;
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["upstream"] => parts::upstream(),
         ["simulator"] => parts::simulator(),
         ["bare", upstream] => parts::bare(upstream.parse().unwrap()),
         ref flags => {
             let check = flags.contains(&"--check");
-            return match flags.contains(&"--instructions") {
-                true => instructions::compare(check),
+            let misses = flags.contains(&"--misses");
+            return match misses || flags.contains(&"--instructions") {
+                true => instructions::compare(misses, check),
                 false => compare(flags.contains(&"--quick"), check),
             };
         }
@@ -73,7 +79,7 @@ fn verdict(ratio: f64, check: bool) -> ExitCode {
 
 /// What all systems talk to.
 struct Surroundings {
-    upstream: Process,
+    load: Surrounding,
     simulator: Process,
     folder: tempfile::TempDir,
 }
@@ -82,7 +88,7 @@ impl Surroundings {
     fn start() -> Self {
         let me = std::env::current_exe().unwrap();
         Self {
-            upstream: Process::start(Command::new(&me).arg("upstream"), Core::Load),
+            load: Surrounding::start(),
             simulator: Process::start(Command::new(&me).arg("simulator"), Core::Load),
             folder: tempfile::tempdir().unwrap(),
         }
@@ -91,7 +97,7 @@ impl Surroundings {
     /// The bare proxy; `tool` runs it.
     fn bare(&self, tool: &[String]) -> Process {
         let me = std::env::current_exe().unwrap();
-        let upstream = self.upstream.address.to_string();
+        let upstream = self.load.upstream.to_string();
         Process::start(under(tool, &me).args(["bare", &upstream]), Core::Proxy)
     }
 
@@ -132,7 +138,7 @@ impl Surroundings {
             threads = 1
             drain_delay = "0s"
             "#,
-            self.simulator.address, self.upstream.address
+            self.simulator.address, self.load.upstream
         );
         std::fs::write(&path, text).unwrap();
         let binary = Path::new(env!("CARGO_BIN_EXE_dressipi-sidecar"));
@@ -179,7 +185,7 @@ fn compare(quick: bool, check: bool) -> ExitCode {
     // The bare proxy sets no cookie and gets the same request nonetheless.
     systems[0].cookie = systems[1].cookie.clone();
     for system in &mut systems {
-        system.load(requests);
+        system.load(&surroundings.load, requests);
         system.ticks = system.process.ticks();
     }
     for round in 0..rounds {
@@ -189,7 +195,7 @@ fn compare(quick: bool, check: bool) -> ExitCode {
             } else {
                 systems.len() - 1 - index
             };
-            systems[index].measure(requests);
+            systems[index].measure(&surroundings.load, requests);
         }
     }
     println!(
@@ -235,18 +241,14 @@ impl System {
         }
     }
 
-    fn load(&self, requests: usize) {
-        load(
-            self.process.address,
-            self.cookie.as_deref(),
-            requests,
-            CONNECTIONS,
-        );
+    fn load(&self, load: &Surrounding, requests: usize) {
+        let cookie = self.cookie.as_deref();
+        load.load(self.process.address, cookie, requests, CONNECTIONS);
     }
 
-    fn measure(&mut self, requests: usize) {
+    fn measure(&mut self, load: &Surrounding, requests: usize) {
         let before = self.process.cpu_nanos();
-        self.load(requests);
+        self.load(load, requests);
         let nanos = self.process.cpu_nanos() - before;
         self.micros.push(nanos as f64 / 1000.0 / requests as f64);
     }

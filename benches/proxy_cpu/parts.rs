@@ -1,6 +1,5 @@
-//! What this program is when it is started with the name of a part: an upstream, a Dressipi, or the bare proxy.
+//! What this program is when it is started with the name of a part: a Dressipi, or the bare proxy.
 
-use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,37 +13,6 @@ use pingora::proxy::{ProxyHttp, ProxyServiceBuilder, Session};
 use pingora::server::configuration::ServerConf;
 use pingora::services::Service as _;
 use pingora::upstreams::peer::HttpPeer;
-
-use super::BODY;
-
-/// An app that answers everything with the same bytes.
-pub(super) fn upstream() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    println!("{}", listener.local_addr().unwrap());
-    let mut answer =
-        format!("HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: {BODY}\r\n\r\n")
-            .into_bytes();
-    answer.extend(std::iter::repeat_n(b'x', BODY));
-    let answer = Arc::new(answer);
-    for stream in listener.incoming() {
-        let (mut stream, answer) = (stream.unwrap(), answer.clone());
-        std::thread::spawn(move || {
-            stream.set_nodelay(true).unwrap();
-            let mut buffer = [0; 8192];
-            let mut filled = 0;
-            while let Ok(read @ 1..) = stream.read(&mut buffer[filled..]) {
-                filled += read;
-                // One request at a time comes over a connection.
-                if buffer[..filled].ends_with(b"\r\n\r\n") {
-                    filled = 0;
-                    if stream.write_all(&answer).is_err() {
-                        return;
-                    }
-                }
-            }
-        });
-    }
-}
 
 /// A Dressipi whose tokens outlive the benchmark.
 pub(super) fn simulator() {

@@ -27,7 +27,9 @@ impl Proxy {
                 arrival,
                 set_cookie,
                 carries,
+                place,
             } => {
+                ctx.cookie_place = place;
                 // Nobody can have a session under an id that was made a moment ago: unless a profile may be made for it, the
                 // store need not be asked.
                 let unknown = arrival == Arrival::New;

@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 use crate::config::Route;
 use crate::session::Authorized;
 use crate::telemetry::{InFlight, Ticket};
-use crate::visitor::{Arrival, VisitorKey};
+use crate::visitor::{Arrival, Place, VisitorKey};
 
 /// The context of one exchange.
 pub struct Exchange {
@@ -26,6 +26,8 @@ pub struct Exchange {
     /// The index of its route.
     pub(super) route: Option<usize>,
     pub(super) visitor: VisitorState,
+    /// Where the visitor cookie stands in the request, if that was found out.
+    pub(super) cookie_place: Option<Place>,
     /// The `Set-Cookie` values for the answer that introduce a visitor, or make a browser forget one.
     pub(super) set_cookies: Vec<String>,
     /// The one that has the visitor carry the present token set.
@@ -79,14 +81,20 @@ pub(super) enum Replay {
 // === impl Exchange ===
 
 impl Exchange {
-    pub(super) fn new(snapshot: Arc<Snapshot>, now: Timestamp, in_flight: &InFlight) -> Self {
+    pub(super) fn new(
+        snapshot: Arc<Snapshot>,
+        begun: Instant,
+        now: Timestamp,
+        in_flight: &InFlight,
+    ) -> Self {
         Self {
             snapshot,
-            begun: Instant::now(),
+            begun,
             now,
             time_passed: false,
             route: None,
             visitor: VisitorState::NotAsked,
+            cookie_place: None,
             set_cookies: Vec::new(),
             set_recovery: None,
             carries: None,

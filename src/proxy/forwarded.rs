@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
-use super::edit::remove_all;
 use super::names::{has_prefix, is_same};
 
 const FORWARDED: HeaderName = http::header::FORWARDED;
@@ -19,16 +18,19 @@ pub(super) fn is_trusted(peer: Option<IpAddr>, proxies: &[IpNet]) -> bool {
 }
 
 /// Whether a header says where a request came from.
-fn is_forwarding(name: &str) -> bool {
+pub(super) fn is_forwarding(name: &str) -> bool {
     has_prefix(name, "x-forwarded-") || is_same(name, "forwarded")
 }
 
-/// Whether a header only looks like one of those, which no proxy before us may have stripped.
-fn is_lookalike(name: &str) -> bool {
-    is_forwarding(name) && !name.starts_with("x-forwarded-") && name != FORWARDED
+/// Whether it is taken away: all of them from whoever is not `trusted`, and from everybody what only looks like one of them, which
+/// no proxy before us may have stripped.
+pub(super) fn is_stripped(name: &str, trusted: bool) -> bool {
+    let believed = trusted && (name.starts_with("x-forwarded-") || name == FORWARDED);
+    is_forwarding(name) && !believed
 }
 
-/// Sets the forwarding headers of a request that came from `peer` for `host`.
+/// Sets the forwarding headers of a request that came from `peer` for `host`: adds to those that are there where the peer is
+/// `trusted`; from others none is there any more.
 pub(super) fn apply(
     headers: &mut HeaderMap,
     peer: Option<IpAddr>,
@@ -38,7 +40,6 @@ pub(super) fn apply(
     if trusted {
         extend(headers, peer, host);
     } else {
-        remove_all(headers, is_forwarding);
         if let Some(peer) = peer
             && let Some(peer) = value_of(peer.to_canonical())
         {
@@ -50,7 +51,6 @@ pub(super) fn apply(
 
 /// Adds this hop to what the proxies before said.
 fn extend(headers: &mut HeaderMap, peer: Option<IpAddr>, host: Option<&HeaderValue>) {
-    remove_all(headers, is_lookalike);
     if let Some(peer) = peer.map(|peer| peer.to_canonical()) {
         append(headers, FOR, peer.to_string());
         if headers.contains_key(FORWARDED) {
@@ -122,6 +122,7 @@ fn append(headers: &mut HeaderMap, name: HeaderName, element: String) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::edit::remove_all;
     use super::*;
 
     fn request(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -144,6 +145,7 @@ mod tests {
             ("forwarded", "for=1.2.3.4"),
         ]);
         let host = HeaderValue::from_static("shop.example");
+        remove_all(&mut request, |name| is_stripped(name, false));
         apply(&mut request, PEER, false, Some(&host));
         assert_eq!(request["x-forwarded-for"], "10.0.0.9");
         assert_eq!(request["x-forwarded-proto"], "http");
@@ -163,6 +165,7 @@ mod tests {
             ("x-forwarded_host", "evil.example"),
         ]);
         let host = HeaderValue::from_static("shop.example");
+        remove_all(&mut request, |name| is_stripped(name, true));
         apply(&mut request, PEER, true, Some(&host));
         assert_eq!(request["x-forwarded-for"], "1.2.3.4, 5.6.7.8, 10.0.0.9");
         assert_eq!(request["x-forwarded-proto"], "https");

@@ -11,9 +11,10 @@ use pingora::http::{RequestHeader, ResponseHeader};
 
 use super::edit::remove_all;
 use super::names::NameSet;
+use super::{forwarded, trace};
 use crate::config::{Credentials, Route, UpstreamRef};
 use crate::session::Authorized;
-use crate::visitor::{Change, Cookies, is_ours};
+use crate::visitor::{Change, Cookies, Place, is_ours};
 
 /// The vendor's cookies that make Dressipi ignore the token header.
 const COOKIES_OVER_TOKEN: [&str; 2] = ["drsp", "dressipi_jwt"];
@@ -109,14 +110,33 @@ impl HeaderRules {
         self.host.is_some()
     }
 
-    /// Strips what the client may not send, and injects what the route adds.
-    pub(super) fn apply_to_request(
+    /// Takes away what the client may not send, but for cookies; what it says of where it came from is believed only if it is
+    /// `trusted`. Says whether there is a `Host`. Nearly always nothing is to be taken away: one look at the names tells.
+    pub(super) fn strip_request(&self, headers: &mut HeaderMap, trusted: bool) -> bool {
+        let (mut found, mut host) = (false, false);
+        for name in headers.keys() {
+            host |= *name == HOST;
+            let name = name.as_str();
+            found |= self.strip.contains(name)
+                || forwarded::is_forwarding(name)
+                || trace::is_parent(name);
+        }
+        if found {
+            remove_all(headers, |name| self.strip.contains(name));
+            remove_all(headers, |name| forwarded::is_stripped(name, trusted));
+            trace::apply(headers);
+        }
+        host
+    }
+
+    /// Takes our cookie away, which stands at `place` if that is known, and injects what the route adds.
+    pub(super) fn add_to_request(
         &self,
         headers: &mut HeaderMap,
         authorized: Option<&Authorized>,
+        place: Option<Place>,
     ) {
-        remove_all(headers, |name| self.strip.contains(name));
-        self.filter_cookies(headers, authorized.is_some());
+        self.filter_cookies(headers, authorized.is_some(), place);
         if let Some(host) = &self.host {
             headers.insert(HOST, host.clone());
         }
@@ -131,7 +151,14 @@ impl HeaderRules {
         }
     }
 
-    fn filter_cookies(&self, headers: &mut HeaderMap, with_token: bool) {
+    fn filter_cookies(&self, headers: &mut HeaderMap, with_token: bool, place: Option<Place>) {
+        if let (false, Some(place)) = (self.to_dressipi, place)
+            && let Some(field) = headers.get_mut(COOKIE)
+            && let Some(Change::To(value)) = place.cut_from(field, self.visitor_cookie.needle())
+        {
+            *field = value;
+            return;
+        }
         let cookies = Cookies::new(headers);
         let change = if self.to_dressipi {
             cookies.retain(|name| {
@@ -278,8 +305,9 @@ mod tests {
         authorized: Option<&Authorized>,
     ) -> HeaderMap {
         let mut headers = hostile();
-        HeaderRules::new(&route(upstream, credentials), &names())
-            .apply_to_request(&mut headers, authorized);
+        let rules = HeaderRules::new(&route(upstream, credentials), &names());
+        assert!(rules.strip_request(&mut headers, false));
+        rules.add_to_request(&mut headers, authorized, None);
         headers
     }
 
@@ -386,6 +414,34 @@ mod tests {
         );
         rules.apply_to_answer(&mut answer);
         assert_eq!(listed(&answer), expected(&[("etag", "1")]));
+    }
+
+    #[test]
+    fn the_visitor_cookie_goes_wherever_it_was_found() {
+        let rules = HeaderRules::new(&route(UpstreamRef::App(0), Credentials::Visitor), &names());
+        let is_ours = |name: &[u8], _: Option<&[u8]>| name == b"__Host-v";
+        for (cookie, left) in [
+            ("a=1; __Host-v=secret; b=2", Some("a=1; b=2")),
+            ("__Host-v=secret", None),
+            ("__Host-v=secret; __Host-v=other; b=2", Some("b=2")),
+            ("b=2", Some("b=2")),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(COOKIE, HeaderValue::from_static(cookie));
+            let place = Cookies::new(&headers).each(is_ours);
+            // One that is wrong does no harm.
+            let other = Cookies::new(&applied_cookie("x=1; y=2; __Host-v=3")).each(is_ours);
+            for place in [place, other, None] {
+                let mut headers = headers.clone();
+                rules.add_to_request(&mut headers, None, place);
+                let found = headers.get(COOKIE).map(|value| value.to_str().unwrap());
+                assert_eq!(found, left, "{cookie}");
+            }
+        }
+    }
+
+    fn applied_cookie(cookie: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(COOKIE, HeaderValue::from_static(cookie))])
     }
 
     #[test]

@@ -6,8 +6,8 @@ use super::snapshot::VisitorRules;
 use crate::clock::Timestamp;
 use crate::session::{Marker, Unavailable};
 use crate::visitor::{
-    Arrival, Consent, KnownVisitor, Lookup, Namespace, Seen, VisitorId, VisitorKey, VisitorSource,
-    consent, is_bot,
+    Arrival, Consent, KnownVisitor, Lookup, Namespace, Place, Seen, VisitorId, VisitorKey,
+    VisitorSource, consent, is_bot,
 };
 
 /// What a request says about its visitor.
@@ -19,6 +19,8 @@ pub(super) enum Identity {
         arrival: Arrival,
         /// The `Set-Cookie` value that introduces a new visitor.
         set_cookie: Option<String>,
+        /// Where the visitor cookie stands that was read.
+        place: Option<Place>,
         /// What the recovery cookie is about, for visitors who have one.
         carries: Option<Carries>,
     },
@@ -84,6 +86,7 @@ pub(super) fn identify(
             key: known.key,
             arrival: known.arrival,
             set_cookie: None,
+            place: seen.place,
             carries: known.id.and_then(carries),
         };
     }
@@ -98,6 +101,7 @@ pub(super) fn identify(
                 .visitor_key(Namespace::Minted, minted.id.as_bytes()),
             arrival: Arrival::New,
             set_cookie: Some(minted.set_cookie),
+            place: None,
             carries: carries(minted.id),
         },
         None => Identity::Nobody(AnonymousReason::Unavailable(Unavailable::Internal)),
@@ -252,6 +256,7 @@ mod tests {
                 key: again,
                 arrival: Arrival::Returning,
                 set_cookie: None,
+                place: Some(_),
                 carries: None,
             } => assert_eq!(again, key),
             other => panic!("{other:?}"),

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -20,7 +21,7 @@ use super::headers::{SIDECAR, host, protect_personal_answer, set_visitor_cookies
 use super::replay::{Verdict, verdict};
 use super::rescue::Rescue;
 use super::snapshot::Snapshot;
-use super::{forwarded, route, trace};
+use super::{forwarded, route};
 use crate::clock::Clock;
 use crate::config::{Credentials, UpstreamRef};
 use crate::gate::{Line, Refusal, judge_http2, refused_by_marker};
@@ -80,8 +81,9 @@ impl ProxyHttp for Proxy {
     type CTX = Exchange;
 
     fn new_ctx(&self) -> Exchange {
-        let now = self.0.clock.now();
-        Exchange::new(self.0.snapshot.load_full(), now, &self.0.in_flight)
+        let begun = Instant::now();
+        let now = self.0.clock.at(begun);
+        Exchange::new(self.0.snapshot.load_full(), begun, now, &self.0.in_flight)
     }
 
     /// None: the default one would add response compression.
@@ -190,7 +192,7 @@ impl ProxyHttp for Proxy {
         let trusted =
             listener.is_some_and(|listener| forwarded::is_trusted(peer, &listener.trusted_proxies));
         edit_request(request, |headers| {
-            let missing = !headers.contains_key(HOST);
+            let missing = !rules.headers.strip_request(headers, trusted);
             // Where `Host` passes unchanged, saying it twice says nothing.
             let replaced = rules.headers.sets_host();
             let host = (missing || replaced).then(|| host(received)).flatten();
@@ -199,10 +201,10 @@ impl ProxyHttp for Proxy {
                 headers.insert(HOST, host.clone());
             }
             forwarded::apply(headers, peer, trusted, host.as_ref().filter(|_| replaced));
-            trace::apply(headers);
+            let authorized = ctx.visitor.authorized();
             rules
                 .headers
-                .apply_to_request(headers, ctx.visitor.authorized());
+                .add_to_request(headers, authorized, ctx.cookie_place);
         });
         Ok(())
     }

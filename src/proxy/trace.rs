@@ -7,6 +7,11 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const LENGTH: usize = 55;
 
+/// Whether a header is the one that decides.
+pub(super) fn is_parent(name: &str) -> bool {
+    name == TRACEPARENT.as_str()
+}
+
 /// Makes sure that a request has no `traceparent` or a valid one.
 pub(super) fn apply(headers: &mut HeaderMap) {
     let mut values = headers.get_all(&TRACEPARENT).iter();

@@ -9,10 +9,11 @@ use http::HeaderValue;
 
 use super::freshness::{Freshness, Schedule};
 use super::policy::Policy;
+use super::table::{OfVisitor, VisitorTable};
 use crate::clock::Timestamp;
 use crate::oauth::{TokenFingerprint, TokenSet};
 use crate::secret::Secret;
-use crate::visitor::{VisitorKey, VisitorKeyHasher};
+use crate::visitor::VisitorKey;
 
 /// Turns an access token into the header value that carries it; `None` where no header can.
 pub type RenderToken = Arc<dyn Fn(&Secret) -> Option<HeaderValue> + Send + Sync>;
@@ -37,7 +38,7 @@ pub(super) struct Usable {
 
 /// The cache.
 pub(super) struct TokenCache {
-    tokens: moka::sync::Cache<VisitorKey, Arc<Usable>, KeyHash>,
+    tokens: VisitorTable<Usable>,
     /// How long what the store said is believed; `None`: for ever, since nobody else writes to it.
     validity: Option<Duration>,
     /// What was said before this is not believed any more, in milliseconds.
@@ -61,8 +62,6 @@ pub(super) enum Standing {
     /// Yes; if it does not answer, the token will do.
     Outdated,
 }
-
-type KeyHash = std::hash::BuildHasherDefault<VisitorKeyHasher>;
 
 // === impl Authorized ===
 
@@ -104,14 +103,20 @@ impl fmt::Debug for Authorized {
     }
 }
 
+// === impl Usable ===
+
+impl OfVisitor for Usable {
+    fn visitor(&self) -> &VisitorKey {
+        &self.key
+    }
+}
+
 // === impl TokenCache ===
 
 impl TokenCache {
     pub(super) fn new(capacity: u64, validity: Option<Duration>) -> Self {
         Self {
-            tokens: moka::sync::Cache::builder()
-                .max_capacity(capacity)
-                .build_with_hasher(KeyHash::default()),
+            tokens: VisitorTable::new(capacity),
             validity,
             believed_from: AtomicU64::new(0),
         }
@@ -187,7 +192,7 @@ impl TokenCache {
             rejected: AtomicBool::new(false),
             checked_at: AtomicU64::new(checked_at.as_millis()),
         });
-        self.tokens.insert(key, usable.clone());
+        self.tokens.insert(usable.clone());
         Some(Authorized(usable))
     }
 
@@ -207,12 +212,11 @@ impl TokenCache {
 
     /// Forgets the visitor.
     pub(super) fn remove(&self, key: &VisitorKey) {
-        self.tokens.invalidate(key);
+        self.tokens.remove(key);
     }
 
     pub(super) fn len(&self) -> u64 {
-        self.tokens.run_pending_tasks();
-        self.tokens.entry_count()
+        self.tokens.len() as u64
     }
 }
 

@@ -41,6 +41,7 @@ mod redis_settings;
 mod redis_shared;
 mod redis_store;
 mod store;
+mod table;
 mod unsaved;
 mod vault;
 mod waiters;

@@ -2,8 +2,8 @@
 
 use http::{HeaderMap, HeaderName};
 
-use super::cookie::CookieJar;
-use super::cookies::{Cookies, Lookup};
+use super::cookie::{CookieJar, is_ours};
+use super::cookies::{Cookies, Lookup, Place};
 use super::rules::ConsentRules;
 
 /// The cookies that decide who a visitor is, as one pass over a request finds them.
@@ -17,6 +17,8 @@ pub struct Seen<'a> {
     pub visitor: Lookup<'a>,
     /// The recovery cookie.
     pub recovery: Lookup<'a>,
+    /// Where the visitor cookie stands, if it is the only one of ours.
+    pub place: Option<Place>,
 }
 
 /// What the request says of consent.
@@ -37,12 +39,16 @@ impl<'a> Seen<'a> {
     /// Looks through the cookies in `headers`.
     pub fn in_headers(headers: &'a HeaderMap, rules: &ConsentRules, jar: &CookieJar) -> Self {
         let mut seen = Self::default();
-        let recovery = jar.recovery_name().map(str::as_bytes);
-        Cookies::new(headers).each(|name, value| {
-            if name == jar.name().as_bytes() {
+        let visitor = jar.name().as_bytes();
+        let recovery = jar.recovery_name().is_some();
+        seen.place = Cookies::new(headers).each(|name, value| {
+            let ours = is_ours(name, visitor);
+            let Some(value) = value else {
+                return ours;
+            };
+            if ours && name.len() == visitor.len() {
                 seen.visitor.see(value);
-            }
-            if Some(name) == recovery {
+            } else if ours && recovery {
                 seen.recovery.see(value);
             }
             let is_name = |listed: &String| listed.as_bytes() == name;
@@ -54,6 +60,7 @@ impl<'a> Seen<'a> {
             {
                 seen.consent.see(value);
             }
+            ours
         });
         seen
     }

@@ -34,9 +34,18 @@ pub enum Change {
     Remove,
 }
 
+/// Where a cookie stands in the one `Cookie` header of a request: what was found once need not be searched again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    begin: usize,
+    end: usize,
+}
+
 /// `name=value` pairs, trimmed, in the order in which they stand.
 struct Pairs<'a> {
     whole: &'a [u8],
+    /// Where the last one began.
+    begin: usize,
     /// Where the rest begins.
     at: usize,
 }
@@ -47,15 +56,22 @@ impl<'a> Cookies<'a> {
         Self(headers)
     }
 
-    /// Shows every cookie that has a value, with its name in just this spelling, to `see`.
-    pub fn each(&self, mut see: impl FnMut(&'a [u8], &'a [u8])) {
+    /// Shows every cookie, with its name in just this spelling and its value if it has one, to `see`. Says where the last one
+    /// stands for which that returned true, if it is the only one and in the only `Cookie` header.
+    pub fn each(&self, mut see: impl FnMut(&'a [u8], Option<&'a [u8]>) -> bool) -> Option<Place> {
+        let (mut fields, mut found, mut place) = (0, 0, None);
         for field in self.0.get_all(COOKIE) {
-            for pair in Pairs::of(field.as_bytes()) {
-                if let (name, Some(value)) = split(pair) {
-                    see(name, value);
+            fields += 1;
+            let mut pairs = Pairs::of(field.as_bytes());
+            while let Some(pair) = pairs.next() {
+                let (name, value) = split(pair);
+                if see(name, value) {
+                    found += 1;
+                    place = Some(pairs.place());
                 }
             }
         }
+        place.filter(|_| (fields, found) == (1, 1))
     }
 
     /// The `Cookie` header with only those cookies whose names `keep` wants.
@@ -89,7 +105,7 @@ impl<'a> Cookies<'a> {
         let mut fields = self.0.get_all(COOKIE).iter();
         let field = match (fields.next(), fields.next()) {
             (Some(field), None) => field.as_bytes(),
-            _ => return self.retain(|other| !is_ours(other, name.needle())),
+            _ => return self.without_all(name),
         };
         let Some(begin) = name.find(field) else {
             return Change::None;
@@ -102,13 +118,25 @@ impl<'a> Cookies<'a> {
         let alone = matches!(before.trim_ascii_end().last(), None | Some(b';'))
             && split(field[begin..end].trim_ascii()).0 == name.needle()
             && name.find(after).is_none();
-        if !alone {
-            return self.retain(|other| !is_ours(other, name.needle()));
+        match alone {
+            true => cut(before, after),
+            false => self.without_all(name),
         }
-        Change::to(match (trim(before), trim(after)) {
-            ([], one) | (one, []) => one.to_vec(),
-            (before, after) => [before, b"; ", after].concat(),
-        })
+    }
+
+    fn without_all(&self, name: &Finder<'_>) -> Change {
+        self.retain(|other| !is_ours(other, name.needle()))
+    }
+}
+
+impl Place {
+    /// `field` without the cookie that stands here; `None` where that is not one called `name`.
+    pub fn cut_from(self, field: &HeaderValue, name: &[u8]) -> Option<Change> {
+        let field = field.as_bytes();
+        let pair = field.get(self.begin..self.end)?.trim_ascii();
+        let called = pair.strip_prefix(name)?.trim_ascii_start();
+        matches!(called.first(), None | Some(b'='))
+            .then(|| cut(&field[..self.begin], &field[self.end..]))
     }
 }
 
@@ -130,6 +158,14 @@ impl Change {
             _ => Self::Remove,
         }
     }
+}
+
+/// What is left when something is cut out from between `before` and `after`.
+fn cut(before: &[u8], after: &[u8]) -> Change {
+    Change::to(match (trim(before), trim(after)) {
+        ([], one) | (one, []) => one.to_vec(),
+        (before, after) => [before, b"; ", after].concat(),
+    })
 }
 
 /// The name of a pair, and its value if it has a `=`.
@@ -161,7 +197,19 @@ fn trim(mut text: &[u8]) -> &[u8] {
 
 impl<'a> Pairs<'a> {
     fn of(whole: &'a [u8]) -> Self {
-        Self { whole, at: 0 }
+        Self {
+            whole,
+            begin: 0,
+            at: 0,
+        }
+    }
+
+    /// Where the last one stands, with the space around it.
+    fn place(&self) -> Place {
+        Place {
+            begin: self.begin,
+            end: self.at - 1,
+        }
     }
 }
 
@@ -176,6 +224,7 @@ impl<'a> Iterator for Pairs<'a> {
             self.at = begin + length + 1;
             let pair = rest[..length].trim_ascii();
             if !pair.is_empty() {
+                self.begin = begin;
                 return Some(pair);
             }
         }
@@ -200,9 +249,10 @@ mod tests {
     fn find<'a>(headers: &'a HeaderMap, wanted: &str) -> Lookup<'a> {
         let mut found = Lookup::default();
         Cookies::new(headers).each(|name, value| {
-            if name == wanted.as_bytes() {
+            if let Some(value) = value.filter(|_| name == wanted.as_bytes()) {
                 found.see(value);
             }
+            false
         });
         found
     }
@@ -267,6 +317,22 @@ mod tests {
         );
     }
 
+    #[test]
+    fn only_the_only_cookie_of_a_name_in_the_only_header_has_a_place() {
+        for (fields, has_place) in [
+            (&["a=1; v=x; b=2"][..], true),
+            (&["v"], true),
+            (&["v=x; v=x"], false),
+            (&["v=x; v"], false),
+            (&["v=x", "a=1"], false),
+            (&["a=1"], false),
+            (&[], false),
+        ] {
+            let place = Cookies::new(&headers(fields)).each(|name, _| name == b"v");
+            assert_eq!(place.is_some(), has_place, "{fields:?}");
+        }
+    }
+
     /// What is left after a change, pair by pair.
     fn pairs_after(change: &Change, before: &HeaderMap) -> Vec<Vec<u8>> {
         let after = match change {
@@ -293,6 +359,15 @@ mod tests {
             let cut = pairs_after(&cookies.without_ours(&Finder::new("v")), &headers);
             let kept = pairs_after(&cookies.retain(|name| !is_ours(name, b"v")), &headers);
             prop_assert_eq!(&cut, &kept);
+            if let Some(place) = cookies.each(|name, _| is_ours(name, b"v")) {
+                let other = headers[COOKIE].to_str().unwrap().contains("v-recovery");
+                match place.cut_from(&headers[COOKIE], b"v") {
+                    Some(change) => prop_assert_eq!(&pairs_after(&change, &headers), &kept),
+                    None => prop_assert!(other),
+                }
+                prop_assert_eq!(place.cut_from(&headers[COOKIE], b"a"), None);
+                prop_assert_eq!(place.cut_from(&HeaderValue::from_static("v"), b"vv"), None);
+            }
             prop_assert!(cut.iter().all(|pair| !is_ours(split(pair).0, b"v")));
         }
     }

@@ -1,7 +1,6 @@
 //! What a visitor is called: an opaque id of ours, and the key under which a visitor session is stored.
 
 use std::fmt;
-use std::hash::Hasher;
 
 /// The identifier that the sidecar mints for a visitor: 128 random bits, meaningless outside the visitor cookie.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -22,28 +21,6 @@ pub enum Namespace {
     Minted,
     /// Ids that the app names in a header.
     Header,
-}
-
-/// Hashes [`VisitorKey`]s for tables in memory, with their own first bytes: they are keyed hashes already, evenly spread, and
-/// nobody outside can choose them.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct VisitorKeyHasher(u64);
-
-// === impl VisitorKeyHasher ===
-
-impl Hasher for VisitorKeyHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        if let Some(first) = bytes.first_chunk() {
-            self.0 = u64::from_le_bytes(*first);
-        }
-    }
-
-    /// The length, which is the same for all.
-    fn write_usize(&mut self, _: usize) {}
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
 }
 
 // === impl VisitorId ===
@@ -77,6 +54,16 @@ impl VisitorKey {
     /// The bytes, for stores.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+
+    /// The bytes in words, for tables in memory: keys are keyed hashes already, evenly spread, and nobody outside can choose
+    /// them.
+    pub fn words(&self) -> [u64; 4] {
+        let mut words = [0; 4];
+        for (word, bytes) in words.iter_mut().zip(self.0.as_chunks::<8>().0) {
+            *word = u64::from_le_bytes(*bytes);
+        }
+        words
     }
 }
 
@@ -152,10 +139,10 @@ mod tests {
     }
 
     #[test]
-    fn visitor_keys_hash_to_their_own_first_bytes() {
-        use std::hash::{BuildHasher, BuildHasherDefault};
-        let hasher = BuildHasherDefault::<VisitorKeyHasher>::default();
+    fn a_key_is_its_words() {
         let key = VisitorKey::from_bytes(std::array::from_fn(|at| at as u8));
-        assert_eq!(hasher.hash_one(key), 0x0706_0504_0302_0100);
+        let words = key.words();
+        assert_eq!(words[0], 0x0706_0504_0302_0100);
+        assert_eq!(words.map(u64::to_le_bytes).as_flattened(), key.as_bytes());
     }
 }
