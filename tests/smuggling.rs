@@ -343,7 +343,7 @@ async fn shared_cache_leaks_of_set_cookie_no_answer_with_our_cookie_may_be_kept(
 #[tokio::test(flavor = "multi_thread")]
 async fn h2c_smuggling_finds_no_tunnel() {
     let (_dressipi, _app, sidecar) = start().await;
-    for upgrade in ["h2c", "websocket, h2c", "HTTP/2.0"] {
+    for upgrade in ["websocket, h2c", "h2c\r\nupgrade: websocket", "HTTP/2.0"] {
         let mut client = Raw::connect(sidecar.trusted_address()).await;
         client
             .send(format!(
@@ -354,6 +354,31 @@ async fn h2c_smuggling_finds_no_tunnel() {
             client.head().await.starts_with("http/1.1 400 "),
             "{upgrade}"
         );
+    }
+}
+
+/// Java's client offers HTTP/2 with its first request, whatever it sends.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offer_of_h2c_is_ignored_and_goes_no_further() {
+    let (sidecar, upstream) = before_raw_upstream(|text| text).await;
+    let mut client = Raw::connect(sidecar.trusted_address()).await;
+    for _ in 0..2 {
+        client
+            .send(
+                "POST /x HTTP/1.1\r\nhost: a\r\nconnection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAARAAAAAAAIAAAAA\r\ncontent-length: 3\r\n\r\none",
+            )
+            .await;
+        let mut upstream = upstream.accept().await;
+        let head = upstream.head().await;
+        for name in ["upgrade", "http2-settings"] {
+            assert!(!head.contains(name), "{head}");
+        }
+        assert_eq!(upstream.exactly(3).await, b"one");
+        upstream
+            .send("HTTP/1.1 200 OK\r\ncontent-length: 1\r\nconnection: close\r\n\r\n1")
+            .await;
+        assert!(client.head().await.starts_with("http/1.1 200 "));
+        assert_eq!(client.exactly(1).await, b"1");
     }
 }
 

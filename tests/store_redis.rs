@@ -13,8 +13,8 @@ use bytes::Bytes;
 use dressipi_sidecar::clock::Timestamp;
 use dressipi_sidecar::secret::Secret;
 use dressipi_sidecar::session::{
-    Entry, LeaseOwner, News, PutError, RedisLogin, RedisSettings, RedisStore, RedisTls, RedisWait,
-    StateTag, Store, StoreError,
+    Acquired, Entry, LeaseOwner, News, PutError, RedisLogin, RedisSettings, RedisStore, RedisTls,
+    RedisWait, StateTag, Store, StoreError,
 };
 use dressipi_sidecar::visitor::VisitorKey;
 use parking_lot::Mutex;
@@ -272,12 +272,23 @@ async fn a_write_counts_when_enough_replicas_have_it() {
     // It may have landed, and here it has. Nobody waits to read it.
     let stored = store.load(&key(1), NOW).await.unwrap().unwrap();
     assert_eq!(stored.sealed, "two");
+    // Nobody builds on it, and nobody is kept out either.
+    let term = Duration::from_secs(60);
+    let owners = [0, 1].map(|_| LeaseOwner::random().unwrap());
+    let shared = store.shared().unwrap();
+    for owner in &owners {
+        let refused = shared.acquire(&key(1), owner, term, NOW).await;
+        let text = refused.unwrap_err().to_string();
+        assert!(text.contains("0 of 1 replicas"), "{text}");
+    }
     // A conflict is one, whatever the replicas say.
     let refused = store.put(&key(1), None, entry("three"), NOW).await;
     assert!(matches!(refused, Err(PutError::Conflict { .. })));
 
     replica.restart();
     replica.follows();
+    let leased = shared.acquire(&key(1), &owners[1], term, NOW).await;
+    assert!(matches!(leased, Ok(Acquired::Ours(Some(_)))));
     store
         .put(&key(1), Some(stored.version), entry("four"), NOW)
         .await

@@ -205,8 +205,25 @@ pub(super) fn connection(value: &[u8]) -> Result<bool, Refusal> {
     Ok(closes)
 }
 
+/// What an `Upgrade` asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// Another protocol.
+    Tunnel,
+    /// HTTP/2 and nothing else, which Java's client offers with every first request.
+    Http2,
+}
+
+/// Whether an `Upgrade` offers HTTP/2 and nothing else: that is not taken up (RFC 9110 §7.8), here or further on.
+pub fn is_http2_offer(value: &[u8]) -> bool {
+    value.trim_ascii().eq_ignore_ascii_case(b"h2c")
+}
+
 /// Checks an `Upgrade`. HTTP/2 by upgrade would be a tunnel to the upstream past everything that is decided here.
-pub(super) fn upgrade(value: &[u8]) -> Result<(), Refusal> {
+pub(super) fn upgrade(value: &[u8]) -> Result<Asked, Refusal> {
+    if is_http2_offer(value) {
+        return Ok(Asked::Http2);
+    }
     let mut protocols = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
     let refused = |protocol: &[u8]| {
         let name = protocol
@@ -220,7 +237,7 @@ pub(super) fn upgrade(value: &[u8]) -> Result<(), Refusal> {
     };
     match protocols.any(refused) {
         true => Err(Refusal::Upgrade),
-        false => Ok(()),
+        false => Ok(Asked::Tunnel),
     }
 }
 
@@ -444,8 +461,9 @@ mod tests {
 
     #[test]
     fn an_upgrade_leads_to_no_other_http() {
-        assert_eq!(upgrade(b"websocket"), Ok(()));
-        for bad in ["", "h2c", "H2C", "websocket, h2c", "HTTP/2.0", "TLS/1.0"] {
+        assert_eq!(upgrade(b"websocket"), Ok(Asked::Tunnel));
+        assert_eq!(upgrade(b"H2C"), Ok(Asked::Http2));
+        for bad in ["", "websocket, h2c", "h2c, h2c", "HTTP/2.0", "TLS/1.0"] {
             assert_eq!(upgrade(bad.as_bytes()), Err(Refusal::Upgrade), "{bad}");
         }
     }

@@ -2,7 +2,7 @@
 
 use memchr::{memchr, memchr2, memrchr};
 
-use super::fields;
+use super::fields::{self, Asked};
 use super::refusal::Refusal;
 
 /// How much a head may be.
@@ -36,7 +36,7 @@ pub(super) struct Head {
     host: bool,
     length: Option<u64>,
     chunked: bool,
-    upgrade: bool,
+    upgrade: Option<Asked>,
     closes: bool,
 }
 
@@ -132,10 +132,10 @@ impl Head {
                 self.host = true;
                 fields::host(value)
             }
-            7 => {
-                self.upgrade = true;
-                fields::upgrade(value)
-            }
+            7 => match self.upgrade.replace(fields::upgrade(value)?) {
+                None => Ok(()),
+                Some(_) => Err(Refusal::Upgrade),
+            },
             10 => {
                 self.closes |= fields::connection(value)?;
                 Ok(())
@@ -172,7 +172,7 @@ impl Head {
             (true, None) => Announced::Chunks,
             (false, length) => Announced::Length(length.unwrap_or(0)),
         };
-        match self.upgrade && announced != Announced::Length(0) {
+        match self.upgrade == Some(Asked::Tunnel) && announced != Announced::Length(0) {
             // Where would the body end and the other protocol begin?
             true => Err(Refusal::Upgrade),
             false => Ok(announced),
@@ -302,7 +302,7 @@ mod tests {
                 R::TransferCoding,
             ),
             (get("Transfer-Encoding: \r\n"), R::TransferCoding),
-            (get("Upgrade: h2c\r\n"), R::Upgrade),
+            (get("Upgrade: h2c\r\nUpgrade: websocket\r\n"), R::Upgrade),
             (
                 get("Upgrade: websocket\r\nContent-Length: 1\r\n"),
                 R::Upgrade,

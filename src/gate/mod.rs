@@ -17,6 +17,6 @@ mod stream;
 
 pub use app::{Gated, GatedParts};
 pub use census::Census;
-pub use fields::judge_http2;
+pub use fields::{is_http2_offer, judge_http2};
 pub use line::Line;
 pub use refusal::{Refusal, refused_by_marker, refused_by_stream};

@@ -7,7 +7,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::HOST;
+use http::header::{HOST, UPGRADE};
 use http::{Method, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
@@ -24,7 +24,7 @@ use super::snapshot::Snapshot;
 use super::{forwarded, route};
 use crate::clock::Clock;
 use crate::config::{Credentials, UpstreamRef};
-use crate::gate::{Line, Refusal, judge_http2, refused_by_marker};
+use crate::gate::{Line, Refusal, is_http2_offer, judge_http2, refused_by_marker};
 use crate::session::Manager;
 use crate::telemetry::{AccessLine, AccessLog, InFlight, Metrics};
 
@@ -68,6 +68,15 @@ fn is_interim(answer: &ResponseHeader) -> bool {
     answer.status.is_informational() && answer.status != StatusCode::SWITCHING_PROTOCOLS
 }
 
+/// What is not taken up here must not be taken up further on, where it would be a tunnel.
+fn ignore_http2_offer(request: &mut RequestHeader) {
+    let offer = request.headers.get(UPGRADE);
+    if offer.is_some_and(|value| is_http2_offer(value.as_bytes())) {
+        request.remove_header(&UPGRADE);
+        request.remove_header("http2-settings");
+    }
+}
+
 /// Why the gate refuses a request: HTTP/1.x was judged where it arrived, HTTP/2 is judged here.
 fn refusal(request: &RequestHeader, headers: usize) -> Option<Refusal> {
     match request.version {
@@ -99,6 +108,7 @@ impl ProxyHttp for Proxy {
             return ctx.answer_here(Rescue::refused(refusal));
         }
         forget_spelling(exchange.req_header_mut());
+        ignore_http2_offer(exchange.req_header_mut());
         let request = exchange.req_header();
         let target = request.raw_path();
         ctx.route = ctx.snapshot.routes.find(target);

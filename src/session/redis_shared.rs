@@ -7,6 +7,7 @@ use redis::Value;
 use tokio::sync::broadcast;
 
 use super::redis_keys::bucket;
+use super::redis_link::Confirm;
 use super::redis_scripts::{ACQUIRE, RELEASE, RENEW, Request};
 use super::redis_store::RedisStore;
 use super::store::{Acquired, LeaseOwner, News, SharedStore, StoreError};
@@ -29,13 +30,21 @@ impl SharedStore for RedisStore {
             [owner.as_bytes().to_vec(), millis(term)],
         );
         let nonsense = || self.nonsense("take a lease", "a lease was expected");
-        let Value::Array(fields) = self.ask("take a lease", request).await? else {
+        // What follows builds on the record that comes along, which somebody may have written without a confirmation: a replica that
+        // has the lease has that, too.
+        let answer = self.link.one("take a lease", request, Confirm::Yes).await?;
+        let confirmed = self.link.confirmed("take a lease", &answer);
+        let Value::Array(fields) = answer.value else {
             return Err(nonsense());
         };
         // A script's list ends at its first nil: no record.
         let mut fields = fields.into_iter();
         match (fields.next(), fields.next()) {
             (Some(Value::Int(1)), record) => {
+                if let Err(error) = confirmed {
+                    let _ = self.release(key, owner).await;
+                    return Err(error);
+                }
                 let record = self.record("read", record.unwrap_or(Value::Nil))?;
                 Ok(Acquired::Ours(
                     record.and_then(|record| record.visible(now)),

@@ -425,8 +425,7 @@ fn names(cases: &mut Cases) {
         cases.fields("connection", format!("Connection: {options}\r\n"));
     }
     for protocol in [
-        "h2c",
-        "H2C",
+        "h2c, h2c",
         "h2c, websocket",
         "websocket, h2c",
         "h2",
