@@ -260,6 +260,13 @@ async fn a_write_counts_when_enough_replicas_have_it() {
     assert!(refused(&wait(2)).await.contains("1 of 2 replicas"));
 
     replica.kill();
+    // A lease that is not confirmed is none, and keeps nobody out.
+    let term = Duration::from_secs(60);
+    let owners = [0, 1].map(|_| LeaseOwner::random().unwrap());
+    let shared = store.shared().unwrap();
+    let refused = shared.acquire(&key(1), &owners[0], term, NOW).await;
+    let text = refused.unwrap_err().to_string();
+    assert!(text.contains("0 of 1 replicas"), "{text}");
     let too_few = store.put(&key(1), Some(version), entry("two"), NOW).await;
     match too_few {
         Err(PutError::Store(error)) => {
@@ -272,23 +279,25 @@ async fn a_write_counts_when_enough_replicas_have_it() {
     // It may have landed, and here it has. Nobody waits to read it.
     let stored = store.load(&key(1), NOW).await.unwrap().unwrap();
     assert_eq!(stored.sealed, "two");
-    // Nobody builds on it, and nobody is kept out either.
-    let term = Duration::from_secs(60);
-    let owners = [0, 1].map(|_| LeaseOwner::random().unwrap());
-    let shared = store.shared().unwrap();
+    // Nobody builds on it.
+    let before = store.round_trips();
     for owner in &owners {
         let refused = shared.acquire(&key(1), owner, term, NOW).await;
         let text = refused.unwrap_err().to_string();
         assert!(text.contains("0 of 1 replicas"), "{text}");
     }
+    assert_eq!(store.round_trips(), before, "nobody waits again so soon");
     // A conflict is one, whatever the replicas say.
     let refused = store.put(&key(1), None, entry("three"), NOW).await;
     assert!(matches!(refused, Err(PutError::Conflict { .. })));
 
     replica.restart();
     replica.follows();
-    let leased = shared.acquire(&key(1), &owners[1], term, NOW).await;
-    assert!(matches!(leased, Ok(Acquired::Ours(Some(_)))));
+    eventually("a lease is given", async || {
+        let leased = shared.acquire(&key(1), &owners[1], term, NOW).await;
+        matches!(leased, Ok(Acquired::Ours(Some(_))))
+    })
+    .await;
     store
         .put(&key(1), Some(stored.version), entry("four"), NOW)
         .await

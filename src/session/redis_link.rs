@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
+use parking_lot::Mutex;
 use redis::aio::ConnectionLike;
 use redis::{Pipeline, ServerErrorKind, Value};
 use tokio::sync::RwLock;
@@ -26,6 +27,8 @@ use super::store::StoreError;
 const REDIRECTIONS: u32 = 4;
 /// What is left to the answer when replicas have been waited for.
 const ANSWER_TIME: Duration = Duration::from_millis(20);
+/// After replicas were waited for in vain, nobody waits for them again so soon, but with a write.
+const UNCONFIRMED_PAUSE: Duration = Duration::from_millis(500);
 
 /// The way to Redis.
 pub(super) struct Link {
@@ -33,6 +36,8 @@ pub(super) struct Link {
     timeout: Duration,
     wait: Option<RedisWait>,
     round_trips: AtomicU64,
+    /// When replicas were waited for in vain the last time, and how many there were.
+    unconfirmed: Mutex<Option<(Instant, i64)>>,
     /// Read by every call, written by [`Link::close`], which so waits for all that was begun.
     open: RwLock<bool>,
 }
@@ -62,6 +67,7 @@ impl Link {
             timeout,
             wait,
             round_trips: AtomicU64::new(0),
+            unconfirmed: Mutex::new(None),
             open: RwLock::new(true),
         }
     }
@@ -123,8 +129,29 @@ impl Link {
     ) -> Result<(), StoreError> {
         match (self.wait, answer.replicas) {
             (Some(RedisWait { replicas, .. }), Some(confirmed)) if confirmed < replicas.into() => {
-                let wanted = replicas;
-                Err(self.error(operation, Failure::Unconfirmed { confirmed, wanted }))
+                *self.unconfirmed.lock() = Some((Instant::now(), confirmed));
+                Err(StoreError::Unconfirmed {
+                    operation,
+                    confirmed,
+                    wanted: replicas,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it is worth the wait to ask for a confirmation of what can be done later as well: not when there was none a moment ago.
+    pub(super) fn may_be_confirmed(&self, operation: &'static str) -> Result<(), StoreError> {
+        let unconfirmed = *self.unconfirmed.lock();
+        match (self.wait, unconfirmed) {
+            (Some(RedisWait { replicas, .. }), Some((at, confirmed)))
+                if at.elapsed() < UNCONFIRMED_PAUSE =>
+            {
+                Err(StoreError::Unconfirmed {
+                    operation,
+                    confirmed,
+                    wanted: replicas,
+                })
             }
             _ => Ok(()),
         }

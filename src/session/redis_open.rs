@@ -149,6 +149,9 @@ fn failure(error: StoreError) -> Failure {
             Ok(failure) => *failure,
             Err(_) => Failure::Nonsense("an error was expected"),
         },
+        StoreError::Unconfirmed {
+            confirmed, wanted, ..
+        } => Failure::Unconfirmed { confirmed, wanted },
         _ => Failure::Silent,
     }
 }

@@ -22,7 +22,7 @@ pub(super) enum Failure {
     Redis(#[from] RedisError),
     #[error("no answer in time")]
     Silent,
-    #[error("{confirmed} of {wanted} replicas have confirmed the write in time")]
+    #[error("{confirmed} of {wanted} replicas have confirmed a write in time")]
     Unconfirmed { confirmed: i64, wanted: u32 },
     #[error("the answer makes no sense: {0}")]
     Nonsense(&'static str),

@@ -30,6 +30,7 @@ impl SharedStore for RedisStore {
             [owner.as_bytes().to_vec(), millis(term)],
         );
         let nonsense = || self.nonsense("take a lease", "a lease was expected");
+        self.link.may_be_confirmed("take a lease")?;
         // What follows builds on the record that comes along, which somebody may have written without a confirmation: a replica that
         // has the lease has that, too.
         let answer = self.link.one("take a lease", request, Confirm::Yes).await?;

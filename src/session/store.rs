@@ -81,6 +81,18 @@ pub enum StoreError {
         /// What the library said.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// It was done, and fewer servers have it than were asked for: a failover may undo it. The store works.
+    #[error(
+        "the store cannot {operation}: {confirmed} of {wanted} replicas have confirmed it in time"
+    )]
+    Unconfirmed {
+        /// What was asked.
+        operation: &'static str,
+        /// How many have it.
+        confirmed: i64,
+        /// How many should.
+        wanted: u32,
+    },
     /// A bounded store has no room for one more visitor; those it has stay.
     #[error("the store is full: it holds its limit of {limit} visitors")]
     Full {
