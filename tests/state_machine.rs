@@ -123,6 +123,8 @@ struct Process {
     carried: Option<String>,
     /// Whether the running flow was told that there is no record.
     told_of_none: bool,
+    /// Whether the running flow writes what could not be written before.
+    saves_late: bool,
     /// Whether the store lost everything under the running flow, which cannot tell that from an erasure.
     wiped_under: bool,
 }
@@ -196,6 +198,7 @@ impl Process {
         self.flow = Some(flow);
         self.carried = carried;
         self.told_of_none = false;
+        self.saves_late = false;
         self.wiped_under = false;
     }
 }
@@ -296,6 +299,7 @@ impl World {
                 {
                     let flow = Flow::save_late(codec::decode(unsaved).unwrap(), self.policy);
                     self.process_mut().start(flow, None);
+                    self.process_mut().saves_late = true;
                 }
             }
             Action::Cut(cut) => self.process_mut().cut = cut,
@@ -352,12 +356,15 @@ impl World {
 
     fn crash(&mut self) {
         let cut = self.process().cut;
+        let newest = self.newest_received.as_ref().map(|(_, newest)| newest);
+        let in_hand = self.received_by == self.at
+            || newest.is_some() && refresh_unsaved(self.process()).as_ref() == newest;
         *self.process_mut() = Process {
             cut,
             ..Process::default()
         };
         // What was received and could not be stored before the crash is gone; no promise covers that.
-        if !self.is_kept() && self.received_by == self.at {
+        if !self.is_kept() && in_hand {
             let certain = self.confirmed.as_ref();
             let certain = certain.filter(|_| self.confirmed == self.stored);
             let confirmed = refresh_in(certain);
@@ -371,10 +378,7 @@ impl World {
         let Some((_, newest)) = &self.newest_received else {
             return true;
         };
-        let unsaved = self
-            .processes
-            .iter()
-            .filter_map(|process| refresh_of(&codec::decode(process.unsaved.as_ref()?).unwrap()));
+        let unsaved = self.processes.iter().filter_map(refresh_unsaved);
         refresh_in(self.confirmed.as_ref())
             .into_iter()
             .chain(unsaved)
@@ -602,20 +606,12 @@ impl World {
         {
             self.lease = None;
         }
-        let down = self.cannot_reach_store();
-        let stored = self.stored.as_ref().filter(|_| !down);
         let process = &mut self.processes[self.at];
         if let Some(session) = &done.unsaved {
             process.unsaved = Some(codec::encode(session).to_vec());
-        } else if let (Some(unsaved), Some((_, stored))) = (&process.unsaved, stored) {
-            // As the manager does after a late save: overtaken by something newer, or written after all.
-            let (unsaved, stored) = (
-                codec::decode(unsaved).unwrap(),
-                codec::decode(stored).unwrap(),
-            );
-            if !unsaved.is_to_be_written_over(&stored) {
-                process.unsaved = None;
-            }
+        } else if process.saves_late {
+            // As the manager does: written, or overtaken by something newer.
+            process.unsaved = None;
         }
         // As the manager does: a token that was rejected while the flow ran is not used.
         if let Ok(tokens) = done.result.filter_rejected(process.rejected) {
@@ -832,6 +828,10 @@ fn refresh_in(record: Option<&(Version, Vec<u8>)>) -> Option<String> {
 fn refresh_of(session: &VisitorSession) -> Option<String> {
     let tokens = session.tokens()?;
     Some(tokens.refresh.secret().expose().to_owned())
+}
+
+fn refresh_unsaved(process: &Process) -> Option<String> {
+    refresh_of(&codec::decode(process.unsaved.as_ref()?).unwrap())
 }
 
 /// How many authorize calls there were in vain, and when another one may be made.

@@ -48,6 +48,7 @@ pub(super) struct Lead {
     flights: Arc<Flights>,
     key: VisitorKey,
     sender: watch::Sender<Option<Landing>>,
+    landing: Landing,
     urgency: Urgency,
     overtaken: Arc<AtomicBool>,
 }
@@ -97,6 +98,7 @@ impl Flights {
                     flights: self.clone(),
                     key: *key,
                     sender,
+                    landing: Err(Unavailable::Internal),
                     urgency: Urgency(urgency),
                     overtaken,
                 };
@@ -181,20 +183,60 @@ impl Lead {
     }
 
     /// Ends the flow: from here on nobody joins it, and all who wait have its result.
-    pub(super) fn land(self, landing: Landing) {
-        self.sender.send_replace(Some(landing));
+    pub(super) fn land(mut self, landing: Landing) {
+        self.landing = landing;
     }
 }
 
 impl Drop for Lead {
     fn drop(&mut self) {
+        // In this order: who has the result and is not content with it must not board the same flight again.
         self.flights.shard(&self.key).lock().remove(&self.key);
-        self.sender.send_if_modified(|landing| {
-            let unsent = landing.is_none();
-            landing.get_or_insert(Err(Unavailable::Internal));
-            unsent
-        });
+        let landing = std::mem::replace(&mut self.landing, Err(Unavailable::Internal));
+        self.sender.send_replace(Some(landing));
         self.flights.count.fetch_sub(1, Ordering::Relaxed);
         self.flights.landed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn board(flights: &Arc<Flights>, key: &VisitorKey) -> Boarding {
+        let boarding = flights.board(key, usize::MAX, || None::<()>);
+        boarding.unwrap_or_else(|_| panic!("nothing is settled, and there is room"))
+    }
+
+    #[test]
+    fn who_has_the_result_finds_no_flight_to_join() {
+        let (flights, key) = (Flights::new(), VisitorKey::from_bytes([1; 32]));
+        for _ in 0..2000 {
+            let Boarding::Led(lead, flight) = board(&flights, &key) else {
+                panic!("a flight that has landed was joined");
+            };
+            let found = std::thread::scope(|scope| {
+                let waiting = scope.spawn(|| {
+                    while flight.landing.borrow().is_none() {
+                        std::hint::spin_loop();
+                    }
+                    flights.current(&key).is_some()
+                });
+                lead.land(Err(Unavailable::NotCreated));
+                waiting.join()
+            });
+            assert!(!found.expect("the waiting thread ends"));
+        }
+        assert_eq!(flights.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_flow_that_panics_lands_as_an_internal_error() {
+        let (flights, key) = (Flights::new(), VisitorKey::from_bytes([1; 32]));
+        let Boarding::Led(lead, flight) = board(&flights, &key) else {
+            panic!("nobody else is there");
+        };
+        drop(lead);
+        assert_eq!(flight.landing().await.err(), Some(Unavailable::Internal));
     }
 }

@@ -199,6 +199,11 @@ impl Flow {
             // A session that was never stored, because the store failed: nothing was erased.
             None if first => self.save(None, ours, then),
             None => self.give_up(Unavailable::Erased),
+            // Ours has waited, and is let go of once theirs is there for good: written again, it is confirmed, or it waits
+            // in the place of ours.
+            Some(theirs) if first && self.policy.replicas.is_some() => {
+                self.save(theirs.version, theirs.session, Then::Decide)
+            }
             theirs => {
                 if matches!(ours.state, State::Granted { .. }) {
                     self.notes.push(Note::ProfileWasted);
