@@ -456,7 +456,7 @@ async fn a_name_without_an_address_holds_nobody_up() {
     );
     let begun = Instant::now();
     let answer = sidecar.visitor("ada", "/lost/x").send().await.unwrap();
-    assert!(begun.elapsed() < Duration::from_millis(100));
+    assert!(begun.elapsed() < Duration::from_secs(2));
     assert_eq!(answer.status(), 502);
     assert_eq!(
         answer.headers()["proxy-status"],

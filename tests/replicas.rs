@@ -530,7 +530,7 @@ async fn invariants_2_to_4_a_replica_that_was_cut_off_with_new_tokens_in_hand_br
         Settings {
             policy: Policy {
                 replicas: Some(Replicas {
-                    lease_term: Duration::from_millis(300),
+                    lease_term: Duration::from_secs(1),
                     ..SETTINGS.policy.replicas.unwrap()
                 }),
                 ..SETTINGS.policy

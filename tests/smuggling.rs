@@ -1,10 +1,11 @@
 //! What proxies like this one have been tricked with, class by class of their advisories; each test is named by its class.
 
 use serde_json::Value;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{
-    App, BROWSER, Dressipi, Raw, RawUpstream, Sidecar, full, http1, http2, json, seen, send,
+    App, BROWSER, Dressipi, Raw, RawUpstream, Sidecar, eventually, full, http1, http2, json, seen,
+    send,
 };
 
 const BEHIND_A_PROXY: &str = "trusted_proxies = [\"127.0.0.1\"]";
@@ -529,7 +530,7 @@ async fn a_header_that_does_not_come_to_its_end_is_answered_408() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_and_their_requests_are_limited() {
-    let limits = "[limits]\nconnections = 2\nrequests_per_connection = 2\nidle_timeout = \"100ms\"";
+    let limits = "[limits]\nconnections = 2\nrequests_per_connection = 2";
     let dressipi = Dressipi::start().await;
     let app = App::start().await;
     let sidecar = Sidecar::behind(&dressipi)
@@ -559,19 +560,34 @@ async fn connections_and_their_requests_are_limited() {
         send(&mut one, request()).await.headers()["connection"],
         "close"
     );
-    // Places are given back, and an idle connection is closed.
-    let mut idle = loop {
+    // Its place is given back.
+    eventually("a place", async || {
         let mut client = Raw::connect(sidecar.trusted_address()).await;
-        client
-            .stream()
-            .write_all(b"GET /x HTTP/1.1\r\nhost: a\r\n\r\n")
-            .await
-            .unwrap();
-        if !client.some().await.is_empty() {
-            break client;
-        }
-    };
+        is_answered(&mut client).await
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_connection_is_closed() {
+    let dressipi = Dressipi::start().await;
+    let app = App::start().await;
+    let sidecar = Sidecar::behind(&dressipi)
+        .app(&app)
+        .extra("[limits]\nidle_timeout = \"100ms\"")
+        .start()
+        .await;
+    let mut idle = Raw::connect(sidecar.trusted_address()).await;
+    assert!(is_answered(&mut idle).await);
     while !idle.some().await.is_empty() {}
+}
+
+/// Whether a request is answered, and not the whole connection refused.
+async fn is_answered(client: &mut Raw) -> bool {
+    let request = b"GET /x HTTP/1.1\r\nhost: a\r\n\r\n";
+    let mut answer = [0];
+    client.stream().write_all(request).await.is_ok()
+        && matches!(client.stream().read(&mut answer).await, Ok(1))
 }
 
 #[tokio::test(flavor = "multi_thread")]
