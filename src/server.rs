@@ -1,7 +1,8 @@
 //! The composition root: opens the store, builds the manager, binds the sockets and starts the services; and takes it all
 //! down again in the right order.
 //!
-//! All services share one runtime, which is the caller's: OAuth connections, flows and exchanges live on it together.
+//! Exchanges live on the caller's runtime, flows and OAuth connections on one of their own ([`FlowRuntime`]). What is done every so
+//! often waits on pingora's timer and not on the runtime's, for the same reason.
 
 use std::io;
 use std::net::SocketAddr;
@@ -31,8 +32,9 @@ use crate::dressipi::{BuildError, Client};
 use crate::gate::{Census, Gated, GatedParts};
 use crate::proxy::{Proxy, ProxyParts, Snapshot, SnapshotError, resolve_forever, resolve_once};
 use crate::session::{
-    Created, GuardedStore, Keyring, KeyringError, Manager, MemoryStore, OpenRedisError,
-    OpenStoreError, Parts, RedbStore, RedisStore, Store, StoreSettings, Vault, VaultError,
+    Created, FlowRuntime, GuardedStore, Keyring, KeyringError, Manager, MemoryStore,
+    OpenRedisError, OpenStoreError, Parts, RedbStore, RedisStore, Store, StoreSettings, Vault,
+    VaultError,
 };
 use crate::telemetry::{AccessLog, AccessLogGuard, InFlight, Metrics};
 use crate::visitor::CookieJar;
@@ -49,6 +51,8 @@ pub struct Running {
     stop_listening: watch::Sender<bool>,
     listeners: JoinSet<()>,
     background: JoinSet<()>,
+    /// Dropped when the store is closed.
+    flows: FlowRuntime,
     /// Last: it writes the lines of the requests that end with the rest.
     access_log: AccessLogGuard,
 }
@@ -88,6 +92,9 @@ pub enum StartError {
     /// The runtime ended while the store was being opened.
     #[error("interrupted while the session store was being opened")]
     Interrupted,
+    /// The thread of the flows.
+    #[error("the thread of the OAuth flows cannot be started: {0}")]
+    FlowRuntime(io::Error),
     /// The access log's thread.
     #[error("the thread of the access log cannot be started: {0}")]
     AccessLog(io::Error),
@@ -126,6 +133,7 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
     let vault = Vault::new(store.clone(), keyring, config.session.idle_timeout);
     let identity_key = Arc::new(vault.identity_key(clock.now()).await?);
 
+    let flows = FlowRuntime::start().map_err(StartError::FlowRuntime)?;
     let metrics = Arc::new(Metrics::new());
     let template = config.dressipi.headers.token_template.clone();
     let manager = Manager::new(Parts {
@@ -135,7 +143,7 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
         settings: config.session,
         render: Arc::new(move |token| template.render(token)),
         observer: metrics.clone(),
-        runtime: tokio::runtime::Handle::current(),
+        runtime: flows.handle().clone(),
     });
     let jar = CookieJar::new(config.cookie.clone(), cookie_keys);
     let snapshot = Snapshot::new(config, jar, identity_key, &metrics)?;
@@ -172,6 +180,7 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
         stop_listening,
         listeners: JoinSet::new(),
         background: JoinSet::new(),
+        flows,
         access_log: access_log_guard,
     };
     let census = Census::new(
@@ -229,7 +238,7 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
         .spawn(async move { manager.maintain().await });
     running.background.spawn(async move {
         loop {
-            tokio::time::sleep(CLOCK_INTERVAL).await;
+            pingora::time::sleep(CLOCK_INTERVAL).await;
             set_clock(&steady, &*store).await;
         }
     });
@@ -427,6 +436,7 @@ impl Running {
         let cut_off = self.in_flight.count();
         let unsaved = self.manager.close(CLOSE_BOUND).await;
         self.background.shutdown().await;
+        drop(self.flows);
         // Waits in a thread where waiting is allowed.
         let _ = tokio::task::spawn_blocking(move || drop(self.access_log)).await;
         Stopped { cut_off, unsaved }

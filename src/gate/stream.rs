@@ -4,6 +4,7 @@
 //!
 //! Nothing is copied where a request arrives in one piece.
 
+use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::{self, Cursor, IoSlice};
 use std::pin::Pin;
@@ -21,7 +22,6 @@ use pingora::protocols::{
     Stream, TimingDigest, UniqueID, UniqueIDType,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::time::Sleep;
 
 use super::census::Place;
 use super::framing::Framing;
@@ -53,8 +53,8 @@ pub(super) struct Gate {
     line: Arc<Line>,
     digest: Arc<ProxyDigest>,
     patience: Patience,
-    head_deadline: Option<Pin<Box<Sleep>>>,
-    idle_deadline: Option<Pin<Box<Sleep>>>,
+    head_deadline: Deadline,
+    idle_deadline: Deadline,
     /// Whether there was a request since `idle_deadline` was set.
     served: bool,
     arriving: Arriving,
@@ -90,6 +90,13 @@ const RATE_GRACE: Duration = Duration::from_secs(10);
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 1024 * 1024;
 
+/// A time by which something must have happened, where that is nearly always so. pingora's timer keeps it and not the runtime's:
+/// a worker that goes to sleep with a timer of its own set has the kernel set one too, each time.
+#[derive(Default)]
+struct Deadline(Option<Timer>);
+
+type Timer = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
+
 // === impl Gate ===
 
 impl Gate {
@@ -109,8 +116,8 @@ impl Gate {
             line,
             digest: Arc::new(digest),
             patience,
-            head_deadline: None,
-            idle_deadline: None,
+            head_deadline: Deadline::default(),
+            idle_deadline: Deadline::default(),
             served: false,
             arriving: Arriving::default(),
             refused: false,
@@ -212,7 +219,7 @@ impl Gate {
     /// A request goes to pingora.
     fn hand_over(&mut self, length: usize) {
         self.line.take();
-        self.head_deadline = None;
+        self.head_deadline.lift();
         self.served = true;
         if self.framing.in_body() {
             self.arriving = Arriving {
@@ -225,7 +232,7 @@ impl Gate {
     /// In place of the request, pingora gets one that says why; and nothing after that.
     fn refuse(&mut self, refusal: Refusal) {
         self.line.take();
-        self.head_deadline = None;
+        self.head_deadline.lift();
         self.held.clear();
         self.held.extend_from_slice(&refusal.marker());
         self.ready = self.held.len();
@@ -315,28 +322,20 @@ impl Gate {
     }
 
     fn poll_head_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let timeout = self.patience.head_timeout;
-        let deadline = self
-            .head_deadline
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
-        deadline.as_mut().poll(cx)
+        self.head_deadline.poll(self.patience.head_timeout, cx)
     }
 
     /// Between requests. The deadline is not moved by every request, which costs too much, but when it has passed: a connection is
     /// closed that was idle for at least the time-out and at most twice that.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let timeout = self.patience.idle_timeout;
-        match &mut self.idle_deadline {
-            Some(deadline) if !deadline.is_elapsed() => return Poll::Pending,
-            Some(_) if !self.served => return Poll::Ready(Ok(())),
-            Some(deadline) => deadline
-                .as_mut()
-                .reset(tokio::time::Instant::now() + timeout),
-            none => *none = Some(Box::pin(tokio::time::sleep(timeout))),
+        if !self.idle_deadline.is_set() {
+            self.served = false;
         }
-        self.served = false;
-        if let Some(deadline) = &mut self.idle_deadline {
-            let _ = deadline.as_mut().poll(cx);
+        while self.idle_deadline.poll(timeout, cx).is_ready() {
+            if !std::mem::take(&mut self.served) {
+                return Poll::Ready(Ok(()));
+            }
         }
         Poll::Pending
     }
@@ -349,7 +348,7 @@ impl Gate {
                 return Poll::Ready(Ok(false));
             }
             if length == HTTP2_PREFACE.len() {
-                self.head_deadline = None;
+                self.head_deadline.lift();
                 self.mode = Mode::Through;
                 return Poll::Ready(Ok(true));
             }
@@ -362,6 +361,30 @@ impl Gate {
                 }
             }
         }
+    }
+}
+
+impl Deadline {
+    fn is_set(&self) -> bool {
+        self.0.is_some()
+    }
+
+    fn lift(&mut self) {
+        self.0 = None;
+    }
+
+    /// Whether it has passed; set to be after `timeout`, unless it is set. One that has passed is not set any more.
+    fn poll(&mut self, timeout: Duration, cx: &mut Context<'_>) -> Poll<()> {
+        let timer = || Box::pin(pingora::time::sleep(timeout)) as Timer;
+        ready!(self.0.get_or_insert_with(timer).as_mut().poll(cx));
+        self.lift();
+        Poll::Ready(())
+    }
+}
+
+impl fmt::Debug for Deadline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Deadline").field(&self.is_set()).finish()
     }
 }
 

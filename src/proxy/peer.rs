@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use pingora::protocols::ALPN;
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::utils::tls::{WrappedX509, parse_x509};
@@ -42,7 +42,6 @@ struct Tls {
 /// A destination with its present addresses.
 pub(super) struct Pool {
     destination: Destination,
-    template: ArcSwapOption<HttpPeer>,
     ca: Option<Arc<[WrappedX509]>>,
     /// Tells the connections of this pool from all others, and those for upgrades from the rest.
     groups: [u64; 2],
@@ -131,18 +130,14 @@ impl Pool {
             _ => None,
         };
         let literal = destination.host.parse::<IpAddr>().ok();
-        let pool = Self {
-            addresses: ArcSwap::from_pointee(Vec::new()),
-            template: ArcSwapOption::empty(),
+        let addresses = literal.map(|address| SocketAddr::new(address, destination.port));
+        Ok(Self {
+            addresses: ArcSwap::from_pointee(Vec::from_iter(addresses)),
             ca,
             groups: [(); 2].map(|()| GROUPS.fetch_add(1, Ordering::Relaxed)),
             next: AtomicUsize::new(0),
             destination,
-        };
-        if let Some(address) = literal {
-            pool.use_addresses(vec![SocketAddr::new(address, pool.destination.port)]);
-        }
-        Ok(pool)
+        })
     }
 
     pub(super) fn name(&self) -> &str {
@@ -162,9 +157,6 @@ impl Pool {
     /// A peer for an exchange's `turn`, plus the number of addresses that it found dead; `None` while the name has not been
     /// resolved.
     pub(super) fn peer(&self, turn: usize) -> Option<Box<HttpPeer>> {
-        if let Some(only) = &*self.template.load() {
-            return Some(Box::new(HttpPeer::clone(only)));
-        }
         Some(Box::new(self.peer_at(self.address(turn)?)))
     }
 
@@ -222,15 +214,6 @@ impl Pool {
         peer
     }
 
-    fn use_addresses(&self, addresses: Vec<SocketAddr>) {
-        let only = match addresses.as_slice() {
-            [only] => Some(Arc::new(self.peer_at(*only))),
-            _ => None,
-        };
-        self.template.store(only);
-        self.addresses.store(Arc::new(addresses));
-    }
-
     /// Resolves the name by `lookup`. What was known stays if that fails.
     async fn resolve(&self, lookup: impl AsyncFnOnce(&str, u16) -> io::Result<Vec<SocketAddr>>) {
         let Destination {
@@ -247,7 +230,7 @@ impl Pool {
                     tracing::warn!(upstream = %name, %host, "the name has no address; the ones known stay in use");
                 } else if found != **self.addresses.load() {
                     tracing::info!(upstream = %name, %host, addresses = found.len(), "resolved");
-                    self.use_addresses(found);
+                    self.addresses.store(Arc::new(found));
                 }
             }
             Err(error) => {
@@ -272,7 +255,7 @@ pub async fn resolve_once(snapshot: &ArcSwap<Snapshot>) {
 pub async fn resolve_forever(snapshot: Arc<ArcSwap<Snapshot>>, interval: Duration) {
     loop {
         let unresolved = snapshot.load().pools().iter().any(|pool| pool.len() == 0);
-        tokio::time::sleep(if unresolved {
+        pingora::time::sleep(if unresolved {
             interval.min(UNRESOLVED_INTERVAL)
         } else {
             interval
@@ -333,7 +316,7 @@ mod tests {
         let addresses: Vec<SocketAddr> = ["[::1]:80", "127.0.0.1:80"]
             .map(|address| address.parse().unwrap())
             .into();
-        pool.use_addresses(addresses.clone());
+        pool.addresses.store(Arc::new(addresses.clone()));
         let turns = [pool.turn(), pool.turn()];
         let tried: Vec<_> = [0, 1]
             .iter()

@@ -50,7 +50,7 @@ pub struct Parts {
     pub render: RenderToken,
     /// Who counts.
     pub observer: Arc<dyn Observer>,
-    /// Where flows run.
+    /// Where flows run, and with them the connections of `server`.
     pub runtime: Handle,
 }
 
@@ -85,6 +85,7 @@ const SAVE_AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// So many failures in a row mean that the store is still down.
 const SAVE_FAILURES: usize = 4;
 /// How often expired records are swept, and how many at once.
+const FIRST_SWEEP: Duration = Duration::from_secs(1);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 const SWEEP_LIMIT: usize = 1000;
 
@@ -352,11 +353,11 @@ impl Manager {
 
     async fn tidy(&self) {
         let inner = &self.0;
-        let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
-        sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut sweep = Box::pin(pingora::time::sleep(FIRST_SWEEP));
         loop {
             tokio::select! {
-                _ = sweep.tick() => {
+                () = &mut sweep => {
+                    sweep.set(pingora::time::sleep(SWEEP_INTERVAL));
                     if let Err(error) = inner.performer.vault.store().sweep(inner.performer.clock.now(), SWEEP_LIMIT).await {
                         tracing::warn!(%error, "expired visitor sessions could not be swept");
                     }

@@ -8,6 +8,7 @@ pub mod codec;
 mod files;
 mod flights;
 pub mod flow;
+mod flow_runtime;
 mod freshness;
 mod keyring;
 mod keyring_file;
@@ -49,6 +50,7 @@ mod waiters;
 pub use breaker::GuardedStore;
 pub use cache::{Authorized, RenderToken};
 pub use flow::{Note, Unavailable};
+pub use flow_runtime::FlowRuntime;
 pub use freshness::{Freshness, Schedule};
 pub use keyring::{
     Created, Keyring, KeyringError, LineError, OpenError, generate_key_line, permissions_warning,
