@@ -34,7 +34,7 @@ use crate::proxy::{Proxy, ProxyParts, Snapshot, SnapshotError, resolve_forever, 
 use crate::session::{
     Created, FlowRuntime, GuardedStore, Keyring, KeyringError, Manager, MemoryStore,
     OpenRedisError, OpenStoreError, Parts, RedbStore, RedisStore, Store, StoreSettings, Vault,
-    VaultError,
+    VaultError, loose_mode,
 };
 use crate::telemetry::{AccessLog, AccessLogGuard, InFlight, Metrics};
 use crate::visitor::CookieJar;
@@ -268,7 +268,7 @@ pub async fn open_store(settings: &StoreSettings) -> Result<(Arc<dyn Store>, Key
             keys_file,
         } => {
             let keyring = match keys_file {
-                Some(keys_file) => load_keyring(&keys_file)?,
+                Some(keys_file) => Keyring::load(&keys_file)?,
                 None => Keyring::ephemeral(),
             };
             Ok((Arc::new(MemoryStore::new(max_visitors)), keyring))
@@ -287,7 +287,7 @@ pub async fn open_store(settings: &StoreSettings) -> Result<(Arc<dyn Store>, Key
             settings,
             keys_file,
         } => {
-            let keyring = load_keyring(&keys_file)?;
+            let keyring = Keyring::load(&keys_file)?;
             let store = Arc::new(RedisStore::open(&settings).await?);
             // The store keeps to its own bound; a cluster's check may need it twice.
             let store = GuardedStore::new(store, settings.timeout * 2);
@@ -304,7 +304,7 @@ fn open_file(
     // The store first: it makes the folder, and refuses a second process before anything is written.
     let store = Arc::new(RedbStore::open(path, cache_bytes)?);
     let keyring = match keys_file {
-        Some(keys_file) => load_keyring(keys_file)?,
+        Some(keys_file) => Keyring::load(keys_file)?,
         None => {
             let keys_file = keys_beside(path);
             let (keyring, created) = Keyring::load_or_create(&keys_file)?;
@@ -314,8 +314,8 @@ fn open_file(
                     "a sealing key was made beside the store: keep it with the store, without it the store cannot be read; \
                      or name a keyring of your own in session.keys_file"
                 );
-            } else {
-                warn_of_permissions(&keys_file);
+            } else if let Some(mode) = loose_mode(&keys_file) {
+                tracing::warn!(path = %keys_file.display(), "the store's sealing key is open to other users (mode {mode:04o}): run `chmod 600` on it");
             }
             keyring
         }
@@ -323,22 +323,11 @@ fn open_file(
     Ok((store, keyring))
 }
 
-fn load_keyring(keys_file: &Path) -> Result<Keyring, KeyringError> {
-    warn_of_permissions(keys_file);
-    Keyring::load(keys_file)
-}
-
 /// Where the key of a store is made that has no keyring configured.
 pub fn keys_beside(store: &Path) -> PathBuf {
     let mut name = store.as_os_str().to_owned();
     name.push(".keys");
     PathBuf::from(name)
-}
-
-fn warn_of_permissions(path: &Path) {
-    if let Some(warning) = crate::session::permissions_warning(path) {
-        tracing::warn!("{warning}");
-    }
 }
 
 fn server_conf(config: &Config) -> Arc<ServerConf> {

@@ -330,6 +330,22 @@ async fn sigterm_drains_and_exits_0_within_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_leaves_no_core_dump_unless_it_is_asked_for() {
+    let dressipi = Dressipi::start().await;
+    for asked_for in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let config = write_config(folder.path(), &dressipi, "");
+        let text = std::fs::read_to_string(&config).unwrap();
+        let more = format!("[server]\ncore_dumps = {asked_for}");
+        std::fs::write(&config, text.replacen("[server]", &more, 1)).unwrap();
+        let process = Process::serve(&config, 2);
+        let [soft, hard] = process.core_limits();
+        let expected = if asked_for { hard.as_str() } else { "0" };
+        assert_eq!(soft, expected, "the limit of this machine is {hard}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_process_on_the_same_store_is_refused_with_a_clear_message() {
     let dressipi = Dressipi::start().await;
     let folder = tempfile::tempdir().unwrap();

@@ -2,6 +2,7 @@
 //! 78: the configuration is wrong (`EX_CONFIG` of sysexits.h).
 
 mod check;
+mod confine;
 mod demo;
 mod serve;
 mod sessions;
@@ -73,6 +74,7 @@ const EX_CONFIG: u8 = 78;
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
+    confine::confine();
     let result = match Arguments::parse().command {
         Command::Serve { config } => serve::run(&config),
         Command::Check { config } => check::run(&config),

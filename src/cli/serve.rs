@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
+use super::confine;
 use crate::server::{self, Stopped};
 use crate::{config, telemetry};
 
@@ -12,6 +13,9 @@ pub(super) fn run(path: &Path) -> anyhow::Result<()> {
     telemetry::init_logs(&loaded.config.log)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
+    }
+    if loaded.config.server.core_dumps {
+        confine::allow_core_dumps().context("core dumps cannot be allowed")?;
     }
     let runtime =
         super::runtime(loaded.config.server.threads).context("the runtime cannot be started")?;

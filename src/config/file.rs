@@ -349,4 +349,6 @@ pub(crate) struct Server {
     pub(crate) keepalive_pool: Option<u64>,
     /// How often upstream host names are resolved anew. Default: `30s`.
     pub(crate) resolve_interval: Option<Span>,
+    /// Whether the system may write a core dump, in which tokens and keys would be. Default: false.
+    pub(crate) core_dumps: Option<bool>,
 }

@@ -201,4 +201,6 @@ pub struct Server {
     pub keepalive_pool: usize,
     /// How often upstream host names are resolved anew.
     pub resolve_interval: Duration,
+    /// Whether the system may write a core dump of the process.
+    pub core_dumps: bool,
 }

@@ -93,6 +93,8 @@ fn the_redis_example_loads_where_its_secrets_are() {
     let folder = tempfile::tempdir().unwrap();
     let secret = folder.path().join("secret");
     std::fs::write(&secret, "hunter2\n").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&secret, mode).unwrap();
     let at_home = |key: &str| (key.to_owned(), secret.display().to_string());
     let variables = [
         at_home("SIDECAR__SESSION__KEYS_FILE"),

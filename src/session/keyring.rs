@@ -17,9 +17,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use ring::{aead, digest, hkdf, hmac};
 use zeroize::Zeroizing;
 
-pub use super::keyring_file::{
-    Created, KeyringError, LineError, generate_key_line, permissions_warning,
-};
+pub use super::keyring_file::{Created, KeyringError, LineError, generate_key_line, loose_mode};
 
 /// The first byte of everything sealed at present.
 const FORMAT: u8 = 1;

@@ -111,16 +111,11 @@ pub fn generate_key_line() -> String {
     )
 }
 
-/// What to tell whoever runs the sidecar if others than its user may read the keyring.
-pub fn permissions_warning(path: &Path) -> Option<String> {
+/// The mode of a file with a secret in it that others than its owner can read or change; `None` where they cannot. A group that may
+/// read is not counted: that is how Kubernetes gives a secret to a container that does not run as root (`fsGroup`).
+pub fn loose_mode(path: &Path) -> Option<u32> {
     let mode = fs::metadata(path).ok()?.permissions().mode() & 0o777;
-    (mode & 0o077 != 0).then(|| {
-        format!(
-            "the keyring {} is open to other users (mode {mode:04o}); run `chmod 600` on it, or set `defaultMode: 0400` \
-             if it is a Kubernetes secret",
-            path.display()
-        )
-    })
+    (mode & 0o027 != 0).then_some(mode)
 }
 
 // === impl Keyring ===
@@ -324,7 +319,7 @@ mod tests {
         let path = directory.path().join("state/keys");
         let (ring, created) = Keyring::load_or_create(&path).unwrap();
         assert_eq!(created, Created::Yes);
-        assert_eq!(permissions_warning(&path), None);
+        assert_eq!(loose_mode(&path), None);
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
         let sealed = ring.seal(&CONTEXT, b"token");
         let (again, created) = Keyring::load_or_create(&path).unwrap();
@@ -378,13 +373,17 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_others_may_read_is_warned_of() {
+    fn a_file_that_others_may_read_or_change_is_loose() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("keys");
         fs::write(&path, generate_key_line()).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(permissions_warning(&path).unwrap().contains("mode 0640"));
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
-        assert_eq!(permissions_warning(&path), None);
+        for mode in [0o644, 0o604, 0o660] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(loose_mode(&path), Some(mode));
+        }
+        for mode in [0o400, 0o600, 0o440, 0o640] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(loose_mode(&path), None);
+        }
     }
 }

@@ -53,7 +53,7 @@ pub use flow::{Note, Unavailable};
 pub use flow_runtime::FlowRuntime;
 pub use freshness::{Freshness, Schedule};
 pub use keyring::{
-    Created, Keyring, KeyringError, LineError, OpenError, generate_key_line, permissions_warning,
+    Created, Keyring, KeyringError, LineError, OpenError, generate_key_line, loose_mode,
 };
 pub use manager::{Manager, Parts, Rejection};
 pub use memory::MemoryStore;

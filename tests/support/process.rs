@@ -66,6 +66,16 @@ impl Process {
         kib.parse::<u64>().unwrap() * 1024
     }
 
+    /// The soft and the hard limit of a core dump's size.
+    pub fn core_limits(&self) -> [String; 2] {
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", self.child.id())).unwrap();
+        let line = limits
+            .lines()
+            .find_map(|line| line.strip_prefix("Max core file size"));
+        let mut words = line.unwrap().split_whitespace().map(str::to_owned);
+        [words.next().unwrap(), words.next().unwrap()]
+    }
+
     pub fn signal(&self, signal: &str) {
         let id = self.child.id().to_string();
         assert!(

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::report::{Report, key};
 use crate::secret::Secret;
+use crate::session::loose_mode;
 
 /// A secret that is given in the configuration or, as `…_file`, beside it. `None`: not given, or reported.
 pub(super) fn secret(
@@ -26,7 +27,7 @@ pub(super) fn secret(
         }
         (Some(secret), None) => (key(section, name), String::new(), secret),
         (None, Some(file)) => {
-            let text = read(report, &file_key, &file)?;
+            let text = read_secret(report, &file_key, &file)?;
             let text = text.strip_suffix('\n').unwrap_or(&text);
             let secret = Secret::new(text.strip_suffix('\r').unwrap_or(text));
             (file_key, format!("{file} "), secret)
@@ -44,6 +45,19 @@ pub(super) fn secret(
         );
     }
     Some(secret)
+}
+
+/// The same for a file with a secret in it, which is not for everybody to read.
+pub(super) fn read_secret(report: &mut Report<'_>, path: &str, file: &str) -> Option<String> {
+    let text = read(report, path, file)?;
+    if let Some(mode) = loose_mode(&report.file_path(file)) {
+        report.warning(
+            path,
+            format!("{file} is open to other users (mode {mode:04o})"),
+            "run `chmod 600` on it, or set `defaultMode: 0400` if it is a Kubernetes secret",
+        );
+    }
+    Some(text)
 }
 
 /// A PEM bundle of certificate authorities that can be read and holds something. Each certificate is looked at when it is

@@ -169,6 +169,7 @@ pub(super) fn server(report: &mut Report<'_>, raw: file::Server) -> Server {
             Duration::from_secs(60),
         ),
         keepalive_pool: usize::try_from(keepalive_pool).unwrap_or(usize::MAX),
+        core_dumps: raw.core_dumps.unwrap_or(false),
         resolve_interval: report.positive(
             &at("resolve_interval"),
             raw.resolve_interval,

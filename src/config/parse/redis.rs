@@ -89,7 +89,7 @@ fn keys_file(report: &mut Report<'_>, raw: &mut file::Session) -> Option<PathBuf
         return None;
     };
     // Only whether it is there: the keyring judges what is in it.
-    files::read(report, &path, &file);
+    files::read_secret(report, &path, &file);
     Some(report.file_path(&file))
 }
 
@@ -312,7 +312,7 @@ fn tls(report: &mut Report<'_>, raw: &file::Redis, urls: &Urls) -> Option<RedisT
             let name = at("client_certificate_file");
             let certificate = files::ca_bundle(report, &name, certificate);
             // Only whether it is there: TLS judges what is in it.
-            files::read(report, &at("client_key_file"), secret);
+            files::read_secret(report, &at("client_key_file"), secret);
             Some((certificate, report.file_path(secret)))
         }
         (Some(_), None) => {

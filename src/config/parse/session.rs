@@ -243,6 +243,6 @@ fn redb(report: &mut Report<'_>, raw: &mut file::Session) -> Option<StoreSetting
 fn keys_file(report: &mut Report<'_>, raw: &mut file::Session) -> Option<PathBuf> {
     let file = raw.keys_file.take()?;
     // Only whether it is there: the keyring judges what is in it.
-    files::read(report, &key("session", "keys_file"), &file);
+    files::read_secret(report, &key("session", "keys_file"), &file);
     Some(report.file_path(&file))
 }
