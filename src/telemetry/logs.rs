@@ -46,10 +46,10 @@ const TALKATIVE: [&str; 10] = [
     "rustls=warn",
 ];
 
-/// Sends logs to standard error, as `log` says.
-pub fn init_logs(log: &Log) -> Result<(), LogError> {
-    let mut filter = EnvFilter::try_new(&log.level).map_err(|source| LogError::Filter {
-        level: log.level.clone(),
+/// What is logged at `level`, a `tracing` filter: of talkative libraries warnings, whatever it says.
+pub fn log_filter(level: &str) -> Result<EnvFilter, LogError> {
+    let mut filter = EnvFilter::try_new(level).map_err(|source| LogError::Filter {
+        level: level.to_owned(),
         source,
     })?;
     // Added last, they outrank what was configured for the same target.
@@ -59,6 +59,12 @@ pub fn init_logs(log: &Log) -> Result<(), LogError> {
     {
         filter = filter.add_directive(directive);
     }
+    Ok(filter)
+}
+
+/// Sends logs to standard error, as `log` says.
+pub fn init_logs(log: &Log) -> Result<(), LogError> {
+    let filter = log_filter(&log.level)?;
     let json = match log.format {
         LogFormat::Json => true,
         LogFormat::Text => false,

@@ -2,6 +2,7 @@
 
 mod app;
 mod blob;
+pub mod canary;
 pub mod link;
 mod pattern;
 mod process;
@@ -50,6 +51,7 @@ impl Dressipi {
         config: SimulatorConfig,
         clock: Arc<dyn Fn() -> u64 + Send + Sync>,
     ) -> Self {
+        canary::watch();
         let simulator = Simulator::new(config, clock);
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();

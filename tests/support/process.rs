@@ -5,6 +5,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use super::canary;
+
 /// The real binary, as a process of its own.
 pub struct Process {
     child: Child,
@@ -23,6 +25,7 @@ impl Process {
         let mut child = Self::command()
             .args(["serve", "--config"])
             .arg(config)
+            .env("SIDECAR__LOG__LEVEL", "trace")
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -30,6 +33,7 @@ impl Process {
         let (sender, log) = mpsc::channel();
         std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
+                canary::search("the log of the binary", &line);
                 let _ = sender.send(line);
             }
         });

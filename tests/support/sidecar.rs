@@ -5,7 +5,7 @@ use dressipi_sidecar::config::{self, Config, Format};
 use dressipi_sidecar::server::{self, Running, Stopped};
 use reqwest::RequestBuilder;
 
-use super::{App, Dressipi, client, eventually};
+use super::{App, Dressipi, canary, client, eventually};
 
 /// A sidecar in this process. Listener 0 knows visitors by cookie, listener 1 by `x-visitor-id`.
 pub struct Sidecar {
@@ -76,6 +76,7 @@ impl Sidecar {
     /// The sum of a metric over all label sets that contain `labels`.
     pub async fn metric(&self, name: &str, labels: &str) -> f64 {
         let text = self.admin("/metrics").await.text().await.unwrap();
+        canary::search("the metrics", &text);
         let name = format!("dressipi_sidecar_{name}");
         let lines = text.lines().filter(|line| {
             line.strip_prefix(&name)
