@@ -529,6 +529,64 @@ async fn a_header_that_does_not_come_to_its_end_is_answered_408() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_header_that_is_too_much_is_answered_431() {
+    let limits = "[limits]\nheader_bytes = 2000\nheader_count = 20";
+    let (sidecar, _upstream) = before_raw_upstream(|text| format!("{text}\n{limits}\n")).await;
+    for (much, reason) in [
+        ("x: 1\r\n".repeat(21), "header_count"),
+        (format!("x: {}\r\n", "1".repeat(2000)), "header_bytes"),
+        // Without an end, so that it is refused on the way.
+        (format!("x: {}", "1".repeat(4000)), "header_bytes"),
+    ] {
+        let mut client = Raw::connect(sidecar.trusted_address()).await;
+        let head = format!("GET /x HTTP/1.1\r\nhost: a\r\n{much}\r\n");
+        client
+            .send(head.trim_end_matches("\r\n").to_owned() + "\r\n\r\n")
+            .await;
+        let head = client.head().await;
+        assert!(head.starts_with("http/1.1 431 "), "{head}");
+        let labels = format!("reason=\"{reason}\"");
+        sidecar.counts("refused_requests_total", &labels, 1.0).await;
+    }
+    let mut client = http2(sidecar.trusted_address()).await;
+    let mut request = http::Request::get("http://a/x");
+    for number in 0..21 {
+        request = request.header(format!("x-{number}"), "1");
+    }
+    client.ready().await.unwrap();
+    let answer = client.send_request(request.body(full("")).unwrap());
+    assert_eq!(answer.await.unwrap().status(), 431);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_arrives_too_slowly_is_broken_off() {
+    let limits = "[limits]\nbody_rate = 1000\nbody_grace = \"50ms\"";
+    let (sidecar, upstream) = before_raw_upstream(|text| format!("{text}\n{limits}\n")).await;
+    let mut client = Raw::connect(sidecar.trusted_address()).await;
+    client
+        .send("POST /x HTTP/1.1\r\nhost: a\r\ncontent-length: 100000\r\n\r\n")
+        .await;
+    let mut upstream = upstream.accept().await;
+    upstream.head().await;
+    // Slower than asked for, however late the sidecar looks.
+    let answer = loop {
+        let dribble = client.stream().write_all(b"x");
+        if dribble.await.is_err() {
+            break client.rest().await;
+        }
+        let waiting = tokio::time::timeout(std::time::Duration::from_millis(20), client.some());
+        if let Ok(answer) = waiting.await {
+            break answer;
+        }
+    };
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    sidecar
+        .counts("refused_requests_total", "reason=\"body_rate\"", 1.0)
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn connections_and_their_requests_are_limited() {
     let limits = "[limits]\nconnections = 2\nrequests_per_connection = 2";
     let dressipi = Dressipi::start().await;

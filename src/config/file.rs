@@ -331,6 +331,8 @@ pub(crate) struct Limits {
     pub(crate) header_count: Option<u64>,
     /// Bytes of a request body for each second of waiting; 0: any number. Default: 100.
     pub(crate) body_rate: Option<u64>,
+    /// How long a body may be waited for before that is asked of it. Default: `10s`.
+    pub(crate) body_grace: Option<Span>,
 }
 
 /// The process.

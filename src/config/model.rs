@@ -184,6 +184,8 @@ pub struct Limits {
     pub header_count: usize,
     /// How many bytes of a request body must arrive in each second of waiting for it; 0: any number.
     pub body_rate: u64,
+    /// How long a body may be waited for before that is asked of it.
+    pub body_grace: Duration,
 }
 
 /// The process.

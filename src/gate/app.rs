@@ -82,6 +82,7 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Gated<A> {
             head_timeout: limits.header_timeout,
             idle_timeout: limits.idle_timeout,
             body_rate: limits.body_rate,
+            body_grace: limits.body_grace,
         };
         match Gate::new(stream, patience, place) {
             // pingora serves a whole connection in one go and gives none back.

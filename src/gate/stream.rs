@@ -39,6 +39,8 @@ pub(super) struct Patience {
     pub(super) idle_timeout: Duration,
     /// Bytes of a body for each second of waiting for it; 0: any.
     pub(super) body_rate: u64,
+    /// A body has so long before its rate is looked at.
+    pub(super) body_grace: Duration,
 }
 
 /// A client's connection, behind the gate.
@@ -84,8 +86,6 @@ const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// What is read of the next request while one is answered, so that a client that hangs up is noticed.
 const AHEAD: usize = 16 * 1024;
 const PIECE: usize = 4096;
-/// A body has so long before its rate is looked at.
-const RATE_GRACE: Duration = Duration::from_secs(10);
 /// After a refusal: how long and how much is still read, so that the answer is not lost in a reset.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 1024 * 1024;
@@ -265,10 +265,7 @@ impl Gate {
         if read.is_empty() {
             return Poll::Ready(Ok(()));
         }
-        let judged = match self
-            .arriving
-            .is_too_slow(read.len(), self.patience.body_rate)
-        {
+        let judged = match self.arriving.is_too_slow(read.len(), &self.patience) {
             true => Err(Refusal::BodyRate),
             false => self.framing.body(read),
         };
@@ -390,14 +387,15 @@ impl fmt::Debug for Deadline {
 
 impl Arriving {
     /// Counts `bytes` that have arrived.
-    fn is_too_slow(&mut self, bytes: usize, rate: u64) -> bool {
+    fn is_too_slow(&mut self, bytes: usize, patience: &Patience) -> bool {
+        let rate = patience.body_rate;
         self.bytes = self.bytes.saturating_add(bytes as u64);
         let Some(since) = self.since.take() else {
             return false;
         };
         self.waited += since.elapsed();
         rate > 0
-            && self.waited > RATE_GRACE
+            && self.waited > patience.body_grace
             && u128::from(self.bytes) * 1000 < u128::from(rate) * self.waited.as_millis()
     }
 }
@@ -550,14 +548,30 @@ mod tests {
             waited: Duration::from_secs(seconds),
             since: Some(Instant::now()),
         };
-        assert!(waited(20, 1999).is_too_slow(0, 100));
-        assert!(!waited(20, 2000).is_too_slow(100, 100));
-        assert!(!waited(20, 0).is_too_slow(1, 0), "no rate is asked for");
-        assert!(!waited(9, 0).is_too_slow(1, 100), "there is a grace");
+        let patience = |rate| Patience {
+            head: HeadLimits { bytes: 0, count: 0 },
+            head_timeout: Duration::ZERO,
+            idle_timeout: Duration::ZERO,
+            body_rate: rate,
+            body_grace: Duration::from_secs(10),
+        };
+        assert!(waited(20, 1999).is_too_slow(0, &patience(100)));
+        assert!(!waited(20, 2000).is_too_slow(100, &patience(100)));
+        assert!(
+            !waited(20, 0).is_too_slow(1, &patience(0)),
+            "no rate is asked for"
+        );
+        assert!(
+            !waited(9, 0).is_too_slow(1, &patience(100)),
+            "there is a grace"
+        );
         let mut at_once = Arriving {
             since: None,
             ..waited(20, 0)
         };
-        assert!(!at_once.is_too_slow(1, 100), "it was not waited for");
+        assert!(
+            !at_once.is_too_slow(1, &patience(100)),
+            "it was not waited for"
+        );
     }
 }

@@ -150,6 +150,7 @@ pub(super) fn limits(report: &mut Report<'_>, raw: file::Limits) -> Limits {
         header_bytes: size(header_bytes),
         header_count: size(report.count(&at("header_count"), raw.header_count, 100, MOST_HEADERS)),
         body_rate: raw.body_rate.unwrap_or(100),
+        body_grace: duration(raw.body_grace, Duration::from_secs(10)),
     }
 }
 
