@@ -28,3 +28,4 @@ mod store_redis_failover;
 mod streams;
 mod support;
 mod tls;
+mod visitor_sources;

@@ -3,11 +3,12 @@
 
 use http::HeaderMap;
 use pingora::Result;
+use pingora::proxy::Session as HttpExchange;
 use rand::TryRng;
 use rand::rngs::SysRng;
 
 use super::context::{Exchange, VisitorState};
-use super::identity::{AnonymousReason, Carries, Identity, identify};
+use super::identity::{AnonymousReason, Carries, Identity, Trust, identify};
 use super::rescue::Rescue;
 use super::service::Proxy;
 use crate::config::OnUnavailable;
@@ -16,12 +17,18 @@ use crate::visitor::{Arrival, Lookup, Seen, VisitorId, VisitorKey, may_create};
 
 impl Proxy {
     /// Who asks; consulted only where the route wants a visitor's token.
-    pub(super) fn identify(&self, headers: &HeaderMap, ctx: &mut Exchange) {
+    pub(super) fn identify(&self, exchange: &HttpExchange, ctx: &mut Exchange) {
+        let headers = &exchange.req_header().headers;
         let Some(listener) = ctx.snapshot.listeners.get(self.0.listener) else {
             return;
         };
         let visitors = &ctx.snapshot.visitors;
-        match identify(headers, &listener.sources, visitors, ctx.now, random_id) {
+        let peer = || exchange.client_addr()?.as_inet().map(|peer| peer.ip());
+        let trust = Trust {
+            sources: &listener.sources,
+            vouches: &|| listener.identity_peers.include(peer),
+        };
+        match identify(headers, trust, visitors, ctx.now, random_id) {
             Identity::Visitor {
                 key,
                 arrival,

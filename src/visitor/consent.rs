@@ -168,7 +168,7 @@ mod tests {
             }),
             honour_gpc: true,
         };
-        let headers = headers(&[("cookie", "v=1; dnt; v=1")]);
+        let headers = headers(&[("cookie", "v=1; dnt")]);
         let seen = Seen::in_headers(&headers, &rules, &jar(false));
         let one = Lookup::One(&b"1"[..]);
         assert_eq!(

@@ -11,8 +11,12 @@ pub struct CookieSettings {
     pub secure: bool,
     /// When the browser sends it on requests from other sites.
     pub same_site: SameSite,
-    /// How long it lives from its minting; an older one is the same as none.
+    /// How long it lives after it was last set; an older one is the same as none.
     pub max_age: Duration,
+    /// How long the visitor is known by it in all, from the first minting; `None`: for as long as they come back in time.
+    pub max_life: Option<Duration>,
+    /// How old it is when it is set anew.
+    pub renew_after: Duration,
     /// The domain, where subdomains share the visitor.
     pub domain: Option<String>,
     /// The path.
@@ -82,6 +86,8 @@ impl Default for CookieSettings {
             secure: true,
             same_site: SameSite::Lax,
             max_age: Duration::from_secs(400 * 24 * 3600),
+            max_life: None,
+            renew_after: Duration::from_secs(40 * 24 * 3600),
             domain: None,
             path: "/".into(),
             recovery: false,

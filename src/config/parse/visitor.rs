@@ -19,6 +19,7 @@ const LONGEST_LIFE: Duration = Duration::from_secs(400 * 24 * 3600);
 pub(super) fn cookie(report: &mut Report<'_>, raw: file::Cookie) -> CookieSettings {
     let at = |name| key("cookie", name);
     let default = CookieSettings::default();
+    let max_age = report.positive(&at("max_age"), raw.max_age, default.max_age);
     let cookie = CookieSettings {
         name: raw.name.unwrap_or(default.name),
         secure: raw.secure.unwrap_or(default.secure),
@@ -29,7 +30,11 @@ pub(super) fn cookie(report: &mut Report<'_>, raw: file::Cookie) -> CookieSettin
                 values::SameSite::Strict => SameSite::Strict,
                 values::SameSite::None => SameSite::None,
             }),
-        max_age: report.positive(&at("max_age"), raw.max_age, default.max_age),
+        max_age,
+        max_life: raw
+            .max_life
+            .map(|life| report.positive(&at("max_life"), Some(life), LONGEST_LIFE)),
+        renew_after: report.positive(&at("renew_after"), raw.renew_after, max_age / 10),
         domain: raw.domain,
         path: raw.path.unwrap_or(default.path),
         recovery: raw.recovery.unwrap_or(default.recovery),
@@ -51,6 +56,7 @@ pub(super) fn cookie(report: &mut Report<'_>, raw: file::Cookie) -> CookieSettin
             "must be whole seconds, as the cookie's Max-Age is",
         );
     }
+    lives(report, &cookie);
     let host = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-';
     if let Some(domain) = &cookie.domain
         && (domain.is_empty() || domain.starts_with('.') || !domain.chars().all(host))
@@ -75,6 +81,17 @@ pub(super) fn cookie(report: &mut Report<'_>, raw: file::Cookie) -> CookieSettin
         report.warning(&at("secure"), message, "switch it off on localhost only");
     }
     cookie
+}
+
+/// Whether the cookie's lives fit together.
+fn lives(report: &mut Report<'_>, cookie: &CookieSettings) {
+    if cookie.renew_after >= cookie.max_age && !cookie.max_age.is_zero() {
+        report.problem_hint(
+            "cookie.renew_after",
+            "is no shorter than max_age: the cookie would be over before it is set anew",
+            "leave it out for a tenth of max_age",
+        );
+    }
 }
 
 /// Whether recovery cookies would ever bring anybody back.
