@@ -244,6 +244,9 @@ pub(crate) struct Creation {
     pub(crate) exclude_bots: Option<bool>,
     /// Further parts of a `User-Agent` that mark a bot. Default: none.
     pub(crate) extra_bots: Option<Vec<String>>,
+    /// The cookie of a token that the vendor's own scripts got for the visitor, which then serves in place of a new profile.
+    /// Default: none.
+    pub(crate) adopt_cookie: Option<String>,
 }
 
 /// Where the requests of a path prefix go.

@@ -29,7 +29,7 @@ use super::unsaved::Unsaved;
 use super::vault::{Vault, VaultError};
 use super::waiters::Waiters;
 use crate::clock::{Clock, Timestamp};
-use crate::oauth::{AuthorizationServer, TokenFingerprint};
+use crate::oauth::{AuthorizationServer, TokenFingerprint, VendorToken};
 use crate::visitor::{VisitorId, VisitorKey};
 
 /// The session manager. Cloning it gives another handle to the same one.
@@ -236,6 +236,40 @@ impl Manager {
             Ok(_) => Err(Unavailable::Internal),
             error => error,
         }
+    }
+
+    /// The visitor's token, where the visitor's own request carries `vendor`, one that somebody else got for them: it is served as it is,
+    /// and no profile is made, as long as the visitor has no session here. It is neither stored nor cached nor refreshed; once it has
+    /// ended or was rejected it counts as none. `unknown`: nobody can have a session under this key yet.
+    pub async fn ensure_or_adopt(
+        &self,
+        key: &VisitorKey,
+        create: bool,
+        recovery: Option<Recovery<'_>>,
+        vendor: &VendorToken,
+        unknown: bool,
+    ) -> Result<Authorized, Unavailable> {
+        let Some(adopted) = self.adopt(key, vendor) else {
+            return self.ensure_or_recover(key, create, recovery).await;
+        };
+        if unknown {
+            return Ok(adopted);
+        }
+        match self.ensure_or_recover(key, false, recovery).await {
+            // Waiting may have taken longer than it had left.
+            Err(Unavailable::NotCreated) if adopted.is_usable(self.0.performer.clock.now()) => {
+                Ok(adopted)
+            }
+            Err(Unavailable::NotCreated) => self.ensure_or_recover(key, create, recovery).await,
+            settled => settled,
+        }
+    }
+
+    fn adopt(&self, key: &VisitorKey, vendor: &VendorToken) -> Option<Authorized> {
+        let inner = &self.0;
+        let adopted = Authorized::adopted(*key, vendor, &inner.settings.policy, &inner.render)?;
+        let rejected = inner.rejected(key) == Some(adopted.fingerprint());
+        (!rejected && adopted.is_usable(inner.performer.clock.now())).then_some(adopted)
     }
 
     /// The value of a recovery cookie for the visitor; `None` if there is nothing to carry, or nobody can say within

@@ -20,6 +20,7 @@ pub struct Metrics {
     connections_refused: IntCounterVec,
     unpersonalised: IntCounterVec,
     replays: IntCounter,
+    adopted: IntCounter,
     access_lines_dropped: IntCounter,
     rejections: IntCounterVec,
     oauth_calls: IntCounterVec,
@@ -130,6 +131,7 @@ impl Metrics {
             connections_refused: new.counters("refused_connections_total", "Connections that were closed at once because there were too many, by the limit.", &["limit"]),
             unpersonalised: new.counters("unpersonalised_requests_total", "Requests on routes with `credentials = \"visitor\"` that went without a token, by reason.", &["route", "reason"]),
             replays: new.counter("replayed_requests_total", "Requests that were sent once more with another token after a 401 or 403."),
+            adopted: new.counter("adopted_token_requests_total", "Requests that went with the vendor's token that their visitor carries, in place of a profile of ours."),
             access_lines_dropped: new.counter("access_lines_dropped_total", "Access log lines that were dropped because standard error did not take them fast enough."),
             rejections: new.counters("token_rejections_total", "Answers 401 and 403 to a visitor's token, and whether another token was fetched for it.", &["action"]),
             oauth_calls: new.counters("oauth_calls_total", "OAuth calls to Dressipi by kind and result. Each `authorize` with result `ok` made a profile.", &["call", "result"]),
@@ -185,6 +187,11 @@ impl Metrics {
     /// A request that was sent twice.
     pub fn replayed(&self) {
         self.replays.inc();
+    }
+
+    /// A request that goes with the token that its visitor brought along.
+    pub fn adopted(&self) {
+        self.adopted.inc();
     }
 
     /// A line of the access log for which there was no room.

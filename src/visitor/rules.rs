@@ -65,6 +65,8 @@ pub struct CreationRules {
     pub exclude_bots: bool,
     /// Further parts of a `User-Agent` that mark a bot, in lower case.
     pub extra_bots: Vec<String>,
+    /// The cookie in which a visitor may carry a token of the vendor's, which then serves in place of a new profile.
+    pub adopt_cookie: Option<String>,
 }
 
 /// Which request of a client without a visitor cookie creates.
@@ -111,6 +113,7 @@ impl Default for CreationRules {
             create: CreateOn::FirstRequest,
             exclude_bots: true,
             extra_bots: Vec::new(),
+            adopt_cookie: None,
         }
     }
 }

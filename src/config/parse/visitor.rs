@@ -10,6 +10,7 @@ use crate::config::values;
 use crate::session::StoreSettings;
 use crate::visitor::{
     ConsentRules, CookieSettings, CreateOn, CreationRules, RequiredCookie, SameSite, VisitorSource,
+    is_ours,
 };
 
 /// What browsers cap a cookie's life at (RFC 6265bis §5.5).
@@ -226,7 +227,11 @@ pub(super) fn cookies(report: &mut Report<'_>, path: &str, names: &[String]) {
 }
 
 /// When a visitor may cost a profile.
-pub(super) fn creation(report: &mut Report<'_>, raw: file::Creation) -> CreationRules {
+pub(super) fn creation(
+    report: &mut Report<'_>,
+    raw: file::Creation,
+    cookie: &CookieSettings,
+) -> CreationRules {
     let default = CreationRules::default();
     let extra_bots = raw.extra_bots.unwrap_or(default.extra_bots);
     for (number, part) in extra_bots.iter().enumerate() {
@@ -235,7 +240,19 @@ pub(super) fn creation(report: &mut Report<'_>, raw: file::Creation) -> Creation
             report.problem(&path, "is empty, which is a part of every User-Agent");
         }
     }
+    if let Some(name) = &raw.adopt_cookie {
+        names::cookie(report, "creation.adopt_cookie", name);
+        if is_ours(name.as_bytes(), cookie.name.as_bytes()) {
+            let hint = "the vendor's is \"dressipi_jwt\"";
+            report.problem_hint(
+                "creation.adopt_cookie",
+                "is the sidecar's own cookie, which holds no token of the vendor's",
+                hint,
+            );
+        }
+    }
     CreationRules {
+        adopt_cookie: raw.adopt_cookie,
         create: raw.create.map_or(default.create, |create| match create {
             values::Create::FirstRequest => CreateOn::FirstRequest,
             values::Create::Navigation => CreateOn::Navigation,
