@@ -138,7 +138,7 @@ impl Metrics {
             oauth_duration: new.histograms("oauth_call_duration_seconds", "How long OAuth calls take.", &["call"], &CALL_BUCKETS),
             store_calls: new.counters("store_calls_total", "Calls to the session store by kind and result.", &["call", "result"]),
             store_duration: new.histograms("store_call_duration_seconds", "How long calls to the session store take.", &["call"], &STORE_BUCKETS),
-            visitor_events: new.counters("visitor_events_total", "What happened to visitors: profiles created and wasted, authorize answers lost, token sets lost, refresh tokens salvaged.", &["event"]),
+            visitor_events: new.counters("visitor_events_total", "What happened to visitors: profiles created and wasted, authorize answers lost, token sets lost, refresh tokens salvaged, sessions recovered, erased.", &["event"]),
             flow_failures: new.counters("flow_failures_total", "Flows that ended without a token, by reason.", &["reason"]),
             leases: new.counters("leases_total", "Leases of visitors on a store that replicas share: taken, held by another flow, ended under a flow at work.", &["event"]),
             news_gaps: new.counter("news_gaps_total", "Times that news of other replicas may have been missed, and every cached token was looked up anew."),
@@ -259,6 +259,8 @@ impl Observer for Metrics {
             Note::TokenSetReplacedElsewhere => "token_set_replaced_elsewhere",
             Note::RefreshTokenSalvaged => "refresh_token_salvaged",
             Note::SessionRecovered => "session_recovered",
+            Note::Erased => "erased",
+            Note::ErasurePostponed => "erasure_postponed",
         };
         self.visitor_events.with_label_values(&[event]).inc();
     }
