@@ -228,8 +228,12 @@ pub(crate) struct Consent {
     pub(crate) opt_out_cookies: Option<Vec<String>>,
     /// A cookie that must be there. Default: none.
     pub(crate) required_cookie: Option<String>,
-    /// The value that it must have. Default: any but the empty one.
+    /// A header that must be there, in place of the cookie. Default: none.
+    pub(crate) required_header: Option<String>,
+    /// The value that gives consent, with `*` for anything. Default: any but the empty one.
     pub(crate) required_value: Option<String>,
+    /// The value that refuses or withdraws it, with `*` for anything. Default: none.
+    pub(crate) refused_value: Option<String>,
     /// Whether `Sec-GPC: 1` counts as an opt-out. Default: true.
     pub(crate) honour_gpc: Option<bool>,
 }

@@ -60,13 +60,16 @@ impl Proxy {
             Identity::Nobody(reason) => {
                 ctx.visitor = VisitorState::Anonymous { key: None, reason };
             }
-            Identity::OptedOut { forget } => {
-                if let Some(key) = forget {
+            Identity::OptedOut {
+                forget,
+                has_cookies,
+            } => {
+                if has_cookies {
                     ctx.set_cookies.extend(visitors.jar.expire());
-                    self.forget(key);
                 }
+                forget.iter().for_each(|key| self.forget(*key));
                 ctx.visitor = VisitorState::Anonymous {
-                    key: forget,
+                    key: forget.first().copied(),
                     reason: AnonymousReason::OptOut,
                 };
             }
@@ -77,7 +80,7 @@ impl Proxy {
         let manager = self.0.manager.clone();
         tokio::spawn(async move {
             if let Err(error) = manager.forget(&key).await {
-                tracing::error!(visitor = %key, %error, "a visitor who opted out could not be removed from the store");
+                tracing::error!(visitor = %key, %error, "a visitor who opted out could not be removed from the store yet");
             }
         });
     }

@@ -26,8 +26,13 @@ pub(super) enum Identity {
     },
     /// Nobody whom the sidecar keeps apart.
     Nobody(AnonymousReason),
-    /// A visitor who opted out, with the key of what is to be forgotten, if there is anything.
-    OptedOut { forget: Option<VisitorKey> },
+    /// A visitor who opted out.
+    OptedOut {
+        /// Under which keys they may be known, by any of the sources.
+        forget: Vec<VisitorKey>,
+        /// Whether the browser has cookies of ours.
+        has_cookies: bool,
+    },
 }
 
 /// What a visitor carries in the recovery cookie.
@@ -74,8 +79,11 @@ pub(super) fn identify(
         Consent::Given => {}
         Consent::Missing => return Identity::Nobody(AnonymousReason::NoConsent),
         Consent::Refused => {
-            let forget = known(headers, &seen, trust, rules, now).map(|known| known.key);
-            return Identity::OptedOut { forget };
+            let known = all_known(headers, &seen, trust, rules, now);
+            return Identity::OptedOut {
+                forget: known.map(|known| known.key).collect(),
+                has_cookies: (seen.visitor, seen.recovery) != (Lookup::Absent, Lookup::Absent),
+            };
         }
     }
     let carries = |id| {
@@ -87,7 +95,8 @@ pub(super) fn identify(
             },
         })
     };
-    if let Some(known) = known(headers, &seen, trust, rules, now) {
+    let known = all_known(headers, &seen, trust, rules, now).next();
+    if let Some(known) = known {
         let renewal = known.id.zip(known.renewal);
         return Identity::Visitor {
             key: known.key,
@@ -125,21 +134,21 @@ struct Known {
     renewal: Option<Issued>,
 }
 
-/// The visitor whom the first source names that names one.
-fn known(
-    headers: &HeaderMap,
-    seen: &Seen<'_>,
-    trust: Trust<'_>,
-    rules: &VisitorRules,
+/// The visitors whom the sources name, in their order: the first one counts.
+fn all_known<'a>(
+    headers: &'a HeaderMap,
+    seen: &'a Seen<'_>,
+    trust: Trust<'a>,
+    rules: &'a VisitorRules,
     now: Timestamp,
-) -> Option<Known> {
-    let outside = |namespace, id, arrival| Known {
+) -> impl Iterator<Item = Known> + 'a {
+    let outside = move |namespace, id, arrival| Known {
         key: rules.identity_key.visitor_key(namespace, id),
         arrival,
         id: None,
         renewal: None,
     };
-    trust.sources.iter().find_map(|source| match source {
+    trust.sources.iter().filter_map(move |source| match source {
         VisitorSource::Cookie => {
             let Lookup::One(value) = seen.visitor else {
                 return None;
@@ -392,12 +401,16 @@ mod tests {
         let (key, cookie) = minted();
         assert!(matches!(
             by_cookie(&[("cookie", "dressipi_dnt=1")]),
-            Identity::OptedOut { forget: None }
+            Identity::OptedOut {
+                has_cookies: false,
+                ..
+            }
         ));
         match by_cookie(&[("cookie", &format!("{cookie}; dressipi_dnt=1"))]) {
             Identity::OptedOut {
-                forget: Some(forgotten),
-            } => assert_eq!(forgotten, key),
+                forget,
+                has_cookies: true,
+            } => assert_eq!(forget, [key]),
             other => panic!("{other:?}"),
         }
     }

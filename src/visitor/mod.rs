@@ -9,6 +9,7 @@ mod cookies;
 mod creation;
 mod id;
 mod known;
+mod pattern;
 mod rules;
 mod source;
 
@@ -19,5 +20,8 @@ pub use cookies::{Change, Cookies, Lookup, Place};
 pub use creation::{Arrival, may_create};
 pub use id::{IdentityKey, Namespace, VisitorId, VisitorKey};
 pub use known::{KnownCookies, KnownVisitor};
-pub use rules::{ConsentRules, CookieSettings, CreateOn, CreationRules, RequiredCookie, SameSite};
+pub use pattern::ValuePattern;
+pub use rules::{
+    ConsentPlace, ConsentRules, CookieSettings, CreateOn, CreationRules, RequiredConsent, SameSite,
+};
 pub use source::{VisitorSource, app_cookie_id, header_id};

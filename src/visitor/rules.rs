@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use http::HeaderName;
+
+use super::pattern::ValuePattern;
+
 /// The visitor cookie's name and attributes (RFC 6265bis §4.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CookieSettings {
@@ -41,19 +45,42 @@ pub enum SameSite {
 pub struct ConsentRules {
     /// Cookies whose mere presence means that the visitor opted out.
     pub opt_out_cookies: Vec<String>,
-    /// The cookie that must be there, if the shop asks for consent first.
-    pub required_cookie: Option<RequiredCookie>,
+    /// What must be there, if the shop asks for consent first.
+    pub required: Option<RequiredConsent>,
     /// Whether `Sec-GPC: 1` (Global Privacy Control) counts as an opt-out.
     pub honour_gpc: bool,
 }
 
-/// A cookie that must be there before a visitor may cost a profile.
+/// What must be there before a visitor may cost a profile.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequiredCookie {
-    /// Its name.
-    pub name: String,
-    /// Its exact value; `None`: any but the empty one.
-    pub value: Option<String>,
+pub struct RequiredConsent {
+    /// Where it stands.
+    pub place: ConsentPlace,
+    /// The values that give consent; `None`: any but the empty one.
+    pub given: Option<ValuePattern>,
+    /// The values that refuse or withdraw it; `None`: none does. Every other value is no answer yet.
+    pub refused: Option<ValuePattern>,
+}
+
+/// Where consent stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConsentPlace {
+    /// In the cookie of this name.
+    Cookie(String),
+    /// In this header.
+    Header(HeaderName),
+}
+
+// === impl ConsentRules ===
+
+impl ConsentRules {
+    /// The consent cookie's name, if that is where consent stands.
+    pub(super) fn cookie(&self) -> Option<&str> {
+        match &self.required.as_ref()?.place {
+            ConsentPlace::Cookie(name) => Some(name),
+            ConsentPlace::Header(_) => None,
+        }
+    }
 }
 
 /// When a visitor whom the store does not know may cost a profile.
@@ -101,7 +128,7 @@ impl Default for ConsentRules {
     fn default() -> Self {
         Self {
             opt_out_cookies: vec!["dressipi_dnt".into()],
-            required_cookie: None,
+            required: None,
             honour_gpc: true,
         }
     }
