@@ -1,5 +1,7 @@
 //! Where a visitor's identity comes from: the app's cookie, a header of listed peers, a cookie of ours that lives on.
 
+use dressipi_sidecar::simulator::{Endpoint, Fault, FaultKind};
+
 use crate::support::{
     App, Dressipi, Sidecar, SidecarBuilder, eventually, json, profile, seen, visitor_cookie,
 };
@@ -151,4 +153,51 @@ async fn invariant_8_a_cookie_that_is_over_is_as_none_and_costs_no_store_access(
         is_over
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn invariant_9_who_withdraws_while_the_first_flow_runs_is_not_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    for redb in [false, true] {
+        for endpoint in [Endpoint::Authorize, Endpoint::Token] {
+            let dressipi = Dressipi::start().await;
+            let sidecar = Sidecar::behind(&dressipi);
+            let sidecar = match redb {
+                false => sidecar,
+                true => sidecar.redb(folder.path()),
+            };
+            let sidecar = sidecar.start().await;
+            let fault = Fault::once(endpoint, FaultKind::Delay { ms: 1_500 });
+            dressipi.simulator.add_fault(fault);
+            let first = tokio::spawn(sidecar.visitor("ada", TOP).send());
+            eventually("the flow runs", async || {
+                sidecar.metric("flows_in_flight", "").await == 1.0
+            })
+            .await;
+            let withdrawn = sidecar.visitor("ada", TOP).header("sec-gpc", "1");
+            let withdrawn = withdrawn.send().await.unwrap();
+            let reason = "anonymous; reason=opt-out";
+            assert_eq!(withdrawn.headers()["dressipi-sidecar"], reason);
+            let first = first.await.unwrap().unwrap();
+            let reason = "anonymous; reason=erased";
+            assert_eq!(first.headers()["dressipi-sidecar"], reason);
+            eventually("nothing is stored or cached", async || {
+                sidecar.metric("sessions", "").await == 0.0
+                    && sidecar.metric("cached_visitors", "").await == 0.0
+            })
+            .await;
+            // Once the erasure is done, a new consent begins anew.
+            eventually("ada is somebody new", async || {
+                let answer = sidecar.visitor("ada", TOP).send().await.unwrap();
+                profile(answer).await.is_some()
+            })
+            .await;
+            let again = sidecar.visitor("ada", TOP).header("sec-gpc", "1");
+            again.send().await.unwrap();
+            sidecar
+                .counts("visitor_events_total", "\"erased\"", 1.0)
+                .await;
+            sidecar.stop().await;
+        }
+    }
 }

@@ -325,6 +325,24 @@ mod tests {
         assert_eq!(jar(&[1]).read(&value.repeat(2), NOW), None, "oversized");
     }
 
+    #[test]
+    fn a_browser_is_told_to_forget_each_cookie_where_it_was_set() {
+        let settings = CookieSettings {
+            name: "__Secure-v".into(),
+            domain: Some("shop.example".into()),
+            path: "/shop".into(),
+            recovery: true,
+            ..CookieSettings::default()
+        };
+        let jar = CookieJar::new(settings, vec![key(1)]);
+        let place = "Domain=shop.example; Path=/shop; Secure; HttpOnly; SameSite=Lax";
+        let minted = jar.mint([9; 16], NOW).unwrap().set_cookie;
+        assert!(minted.ends_with(place), "{minted}");
+        let names = ["__Secure-v", "__Secure-v-recovery"];
+        let expected = names.map(|name| format!("{name}=; Max-Age=0; {place}"));
+        assert_eq!(jar.expire().collect::<Vec<_>>(), expected);
+    }
+
     fn lasting(max_age: u64, max_life: Option<u64>, renew_after: u64) -> CookieJar {
         let settings = CookieSettings {
             max_age: Duration::from_secs(max_age),
