@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
 
 mod access_log;
+mod adoption;
 mod canary;
 mod cli;
 mod config_cases;
@@ -28,3 +29,4 @@ mod store_redis_failover;
 mod streams;
 mod support;
 mod tls;
+mod visitor_sources;

@@ -271,6 +271,32 @@ async fn invariant_9_who_opts_out_loses_both_cookies() {
     assert_eq!((dressipi.profiles(), recovered(&sidecar).await), (1, 0.0));
 }
 
+/// The browser kept both cookies, whatever the answer said: with them comes somebody new.
+#[tokio::test(flavor = "multi_thread")]
+async fn invariant_9_who_was_erased_is_not_brought_back_by_a_recovery_cookie() {
+    let dressipi = Dressipi::start().await;
+    let place = Place::new();
+    let sidecar = place.sidecar(&dressipi).start().await;
+    let mut browser = Browser::default();
+    let before = browser.profile(&sidecar).await;
+    let mut kept = browser.clone();
+    let answer = browser.get_with(&sidecar, TOP, "sec-gpc").await;
+    assert_eq!(answer.headers()["cache-control"], "private, no-store");
+    let expired = answer.headers().get_all("set-cookie").iter();
+    for (set_cookie, name) in expired.zip(["visitor", RECOVERY]) {
+        let expected = format!("{name}=; Max-Age=0; Path=/; HttpOnly; SameSite=Lax");
+        assert_eq!(set_cookie.to_str().unwrap(), expected);
+    }
+    sidecar
+        .counts("visitor_events_total", "\"erased\"", 1.0)
+        .await;
+    let after = kept.profile(&sidecar).await;
+    assert!(after.is_some() && after != before);
+    assert_eq!((dressipi.profiles(), recovered(&sidecar).await), (2, 0.0));
+    // Whoever consents again is a visitor like any other: what they carry from then on is good.
+    assert_eq!(kept.profile(&sidecar).await, after);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn visitors_whom_the_app_names_carry_nothing() {
     let dressipi = Dressipi::start().await;

@@ -107,7 +107,7 @@ impl Store for Way {
 
     async fn remove(&self, key: &VisitorKey) -> Result<bool, StoreError> {
         let removed = self.call()?.records.remove(key).await?;
-        self.tell(News::Changed(*key));
+        self.tell(News::Erased(*key));
         Ok(removed)
     }
 
@@ -712,4 +712,107 @@ async fn when_thousands_of_tokens_end_together_visitors_are_served_before_the_ba
     );
     eventually("all are refreshed", async || bench.replicas[0].flows() == 0).await;
     assert_eq!((bench.refreshes(), bench.dressipi.profiles()), (400, 401));
+}
+
+// --- erasing ---
+
+impl Bench {
+    async fn is_forgotten(&self, visitor: &VisitorKey) -> bool {
+        let now = self.clock.now();
+        let known = self.replicas.iter();
+        let mut known = known.filter(|replica| replica.current(visitor, now).is_some());
+        let stored = self.shared.records.load(visitor, now).await.unwrap();
+        known.next().is_none() && stored.is_none()
+    }
+
+    fn slow_token_endpoint(&self) {
+        let kind = FaultKind::Delay { ms: 1_500 };
+        let fault = Fault::once(Endpoint::Token, kind);
+        self.dressipi.simulator.add_fault(fault);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn invariant_9_an_erased_visitor_is_not_served_by_a_replica_that_has_lost_the_store() {
+    let bench = Bench::new(2).await;
+    let ada = visitor("ada");
+    let before = bench.profile(0, &ada).await.unwrap();
+    assert_eq!(bench.profile(1, &ada).await.unwrap(), before);
+    bench.cut(1, true);
+    bench.replicas[0].forget(&ada).await.unwrap();
+    eventually("the other replica has dropped the token", async || {
+        bench.is_forgotten(&ada).await
+    })
+    .await;
+    let refused = bench.replicas[1].ensure(&ada, true).await;
+    assert_eq!(refused.err(), Some(Unavailable::Store));
+    // Who comes back of their own will is somebody new.
+    bench.cut(1, false);
+    bench.clock.advance(Duration::from_secs(120));
+    eventually("the store is used again", async || {
+        bench.profile(1, &ada).await.is_ok_and(|now| now != before)
+    })
+    .await;
+    assert_eq!(bench.dressipi.profiles(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flow_under_way_does_not_write_an_erased_visitor_back() {
+    for eraser in [0, 1] {
+        let bench = Bench::new(2).await;
+        let ada = visitor("ada");
+        bench.slow_token_endpoint();
+        let manager = bench.replicas[1].clone();
+        let flow = tokio::spawn(async move { manager.ensure(&ada, true).await });
+        eventually("the code is stored", async || {
+            bench.shared.records.census().await.unwrap().granted == 1
+        })
+        .await;
+        bench.replicas[eraser].forget(&ada).await.unwrap();
+        assert_eq!(flow.await.unwrap().err(), Some(Unavailable::Erased));
+        eventually("all is forgotten", async || bench.is_forgotten(&ada).await).await;
+        assert_eq!(bench.replicas[eraser].pending_erasures(), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_that_the_store_cannot_do_is_made_up_for_and_meanwhile_nothing_is_used() {
+    let bench = Bench::new(1).await;
+    let ada = visitor("ada");
+    bench.profile(0, &ada).await.unwrap();
+    bench.cut(0, true);
+    bench.replicas[0].forget(&ada).await.unwrap_err();
+    let refused = bench.replicas[0].ensure(&ada, true).await;
+    assert_eq!(refused.err(), Some(Unavailable::Erased));
+    assert_eq!(bench.replicas[0].pending_erasures(), 1);
+    bench.cut(0, false);
+    eventually("the erasure is done", async || {
+        bench.replicas[0].pending_erasures() == 0
+    })
+    .await;
+    assert!(bench.is_forgotten(&ada).await);
+}
+
+/// Whatever a flow has done when its visitor is erased, here or there, nothing of it is left in the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn whenever_a_visitor_is_erased_nothing_is_left_of_the_flow_that_was_under_way() {
+    let bench = Bench::new(2).await;
+    for round in 0..120_u32 {
+        let ada = visitor(&format!("ada-{round}"));
+        let manager = bench.replicas[1].clone();
+        let flow = tokio::spawn(async move { manager.ensure(&ada, true).await });
+        // The flow has begun; how far it gets depends on the round.
+        eventually("the flow has begun or landed", async || {
+            let flows = bench.replicas[1].flows();
+            flows > 0 || flow.is_finished()
+        })
+        .await;
+        for _ in 0..round {
+            tokio::task::yield_now().await;
+        }
+        let eraser = &bench.replicas[round as usize % 2];
+        eraser.forget(&ada).await.unwrap();
+        let _ = flow.await.unwrap();
+        eventually("all is forgotten", async || bench.is_forgotten(&ada).await).await;
+    }
 }

@@ -47,11 +47,12 @@ pub(crate) struct File {
 pub(crate) struct Listener {
     /// IP address and port, such as `0.0.0.0:8080`. Required.
     pub(crate) address: Option<String>,
-    /// Where a visitor's identity is looked for, in this order: `cookie`, `header:<name>`. Default: `["cookie"]`.
+    /// Where a visitor's identity is looked for, in this order: `cookie`, `header:<name>`, `app-cookie:<name>`.
+    /// Default: `["cookie"]`.
     pub(crate) visitor: Option<Vec<String>>,
-    /// Whether everybody who can connect may name visitors in a header. A loopback address needs no such word.
-    /// Default: false.
-    pub(crate) trusted: Option<bool>,
+    /// Addresses or networks of those who may name visitors in a header. Default: on a loopback address, whoever connects;
+    /// elsewhere nobody.
+    pub(crate) identity_peers: Option<Vec<String>>,
     /// Addresses or networks whose `Forwarded` and `X-Forwarded-*` headers are believed. Default: none.
     pub(crate) trusted_proxies: Option<Vec<String>>,
 }
@@ -205,8 +206,12 @@ pub(crate) struct Cookie {
     pub(crate) secure: Option<bool>,
     /// Whether requests from other sites carry it: `lax`, `strict` or `none`. Default: `lax`.
     pub(crate) same_site: Option<SameSite>,
-    /// How long it lives; browsers allow 400 days at most. Default: `400d`.
+    /// How long it lives after it was last set; browsers allow 400 days at most. Default: `400d`.
     pub(crate) max_age: Option<Span>,
+    /// How long a visitor is known by it in all. Default: for as long as they come back in time.
+    pub(crate) max_life: Option<Span>,
+    /// How old it is when it is set anew. Default: a tenth of `max_age`.
+    pub(crate) renew_after: Option<Span>,
     /// The domain whose hosts share it. Default: the host that set it, alone.
     pub(crate) domain: Option<String>,
     /// The path below which it is sent. Default: `/`.
@@ -223,8 +228,12 @@ pub(crate) struct Consent {
     pub(crate) opt_out_cookies: Option<Vec<String>>,
     /// A cookie that must be there. Default: none.
     pub(crate) required_cookie: Option<String>,
-    /// The value that it must have. Default: any but the empty one.
+    /// A header that must be there, in place of the cookie. Default: none.
+    pub(crate) required_header: Option<String>,
+    /// The value that gives consent, with `*` for anything. Default: any but the empty one.
     pub(crate) required_value: Option<String>,
+    /// The value that refuses or withdraws it, with `*` for anything. Default: none.
+    pub(crate) refused_value: Option<String>,
     /// Whether `Sec-GPC: 1` counts as an opt-out. Default: true.
     pub(crate) honour_gpc: Option<bool>,
 }
@@ -239,6 +248,9 @@ pub(crate) struct Creation {
     pub(crate) exclude_bots: Option<bool>,
     /// Further parts of a `User-Agent` that mark a bot. Default: none.
     pub(crate) extra_bots: Option<Vec<String>>,
+    /// The cookie of a token that the vendor's own scripts got for the visitor, which then serves in place of a new profile.
+    /// Default: none.
+    pub(crate) adopt_cookie: Option<String>,
 }
 
 /// Where the requests of a path prefix go.

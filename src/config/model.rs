@@ -1,7 +1,7 @@
 //! The resolved configuration: what it means, not what was typed. Built only by `parse`, so whoever holds a [`Config`]
 //! holds a valid one.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -50,8 +50,19 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Where visitors' identities are looked for, in this order.
     pub visitor: Vec<VisitorSource>,
+    /// Who may name visitors in a header.
+    pub identity_peers: IdentityPeers,
     /// Peers whose `X-Forwarded-*` and `Forwarded` headers are believed and extended; others' are replaced.
     pub trusted_proxies: Vec<IpNet>,
+}
+
+/// The peers whose headers may name visitors: those at the other end of the connection, whoever they speak for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IdentityPeers {
+    /// Whoever can connect: nobody but processes of this host can.
+    All,
+    /// Those in these networks.
+    Listed(Vec<IpNet>),
 }
 
 /// Where the requests of a path prefix go, and with what credentials.
@@ -141,6 +152,21 @@ pub struct Admin {
     pub address: SocketAddr,
     /// The bearer token for `/sessions…`; without one nobody may use it.
     pub token: Option<Secret>,
+}
+
+// === impl IdentityPeers ===
+
+impl IdentityPeers {
+    /// Whether they include the one that `peer` gives. One without an IP address is in no network.
+    pub fn include(&self, peer: impl FnOnce() -> Option<IpAddr>) -> bool {
+        match self {
+            Self::All => true,
+            Self::Listed(nets) => peer().is_some_and(|peer| {
+                let peer = peer.to_canonical();
+                nets.iter().any(|net| net.contains(&peer))
+            }),
+        }
+    }
 }
 
 /// Logging.

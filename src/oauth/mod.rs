@@ -9,6 +9,7 @@ mod error;
 mod pkce;
 mod request;
 mod token;
+mod vendor;
 
 pub use answer::{Answer, TokenAnswer, parse_authorize, parse_token};
 pub use error::{AuthorizeError, Disturbance, ErrorCode, Misshapen, TokenError};
@@ -17,6 +18,7 @@ pub use request::{AuthorizeRequest, TokenRequest};
 pub use token::{
     AccessToken, AuthorizationCode, Claims, Grant, RefreshToken, TokenFingerprint, TokenSet,
 };
+pub use vendor::VendorToken;
 
 use async_trait::async_trait;
 

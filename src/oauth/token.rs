@@ -60,6 +60,14 @@ pub struct Claims {
     pub subn: Option<String>,
 }
 
+/// The claims that are looked at.
+#[derive(serde::Deserialize)]
+struct RawClaims {
+    exp: Option<f64>,
+    iat: Option<f64>,
+    subn: Option<String>,
+}
+
 /// The longest `subn` that is believed: a UUID has 36 characters.
 const MAX_SUBN: usize = 128;
 
@@ -92,21 +100,24 @@ impl AccessToken {
         self.read_claims().unwrap_or_default()
     }
 
-    fn read_claims(&self) -> Option<Claims> {
-        #[derive(serde::Deserialize)]
-        struct Raw {
-            exp: Option<f64>,
-            iat: Option<f64>,
-            subn: Option<String>,
-        }
+    /// When the token ends by its own words, and how long it lives in all; `None` if it does not say when.
+    pub(super) fn claimed_end(&self) -> Option<(Timestamp, Option<Duration>)> {
+        let raw = self.raw_claims()?;
+        let since_epoch = Duration::try_from_secs_f64(raw.exp?).ok()?;
+        let millis = u64::try_from(since_epoch.as_millis()).ok()?;
+        Some((Timestamp::from_millis(millis), raw.lifetime()))
+    }
+
+    fn raw_claims(&self) -> Option<RawClaims> {
         let mut parts = self.0.expose().split('.');
         let payload = parts.nth(1)?;
         let json = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
-        let raw: Raw = serde_json::from_slice(&json).ok()?;
-        let lifetime = match (raw.exp, raw.iat) {
-            (Some(exp), Some(iat)) if exp > iat => Duration::try_from_secs_f64(exp - iat).ok(),
-            _ => None,
-        };
+        serde_json::from_slice(&json).ok()
+    }
+
+    fn read_claims(&self) -> Option<Claims> {
+        let raw = self.raw_claims()?;
+        let lifetime = raw.lifetime();
         let visible = |text: &String| {
             !text.is_empty()
                 && text.len() <= MAX_SUBN
@@ -116,6 +127,17 @@ impl AccessToken {
             lifetime,
             subn: raw.subn.filter(visible),
         })
+    }
+}
+
+// === impl RawClaims ===
+
+impl RawClaims {
+    fn lifetime(&self) -> Option<Duration> {
+        match (self.exp, self.iat) {
+            (Some(exp), Some(iat)) if exp > iat => Duration::try_from_secs_f64(exp - iat).ok(),
+            _ => None,
+        }
     }
 }
 

@@ -3,25 +3,36 @@
 
 use http::HeaderMap;
 use pingora::Result;
+use pingora::proxy::Session as HttpExchange;
 use rand::TryRng;
 use rand::rngs::SysRng;
 
 use super::context::{Exchange, VisitorState};
-use super::identity::{AnonymousReason, Carries, Identity, identify};
+use super::identity::{AnonymousReason, Carries, Identity, Trust, identify};
 use super::rescue::Rescue;
 use super::service::Proxy;
+use crate::clock::Timestamp;
 use crate::config::OnUnavailable;
-use crate::session::{Marker, Recovery, Unavailable};
-use crate::visitor::{Arrival, Lookup, Seen, VisitorId, VisitorKey, may_create};
+use crate::oauth::VendorToken;
+use crate::session::{Authorized, Marker, Recovery, Unavailable};
+use crate::visitor::{
+    Arrival, Cookies, CreationRules, Lookup, Seen, VisitorId, VisitorKey, may_create,
+};
 
 impl Proxy {
     /// Who asks; consulted only where the route wants a visitor's token.
-    pub(super) fn identify(&self, headers: &HeaderMap, ctx: &mut Exchange) {
+    pub(super) fn identify(&self, exchange: &HttpExchange, ctx: &mut Exchange) {
+        let headers = &exchange.req_header().headers;
         let Some(listener) = ctx.snapshot.listeners.get(self.0.listener) else {
             return;
         };
         let visitors = &ctx.snapshot.visitors;
-        match identify(headers, &listener.sources, visitors, ctx.now, random_id) {
+        let peer = || exchange.client_addr()?.as_inet().map(|peer| peer.ip());
+        let trust = Trust {
+            sources: &listener.sources,
+            vouches: &|| listener.identity_peers.include(peer),
+        };
+        match identify(headers, trust, visitors, ctx.now, random_id) {
             Identity::Visitor {
                 key,
                 arrival,
@@ -33,7 +44,10 @@ impl Proxy {
                 // Nobody can have a session under an id that was made a moment ago: unless a profile may be made for it, the
                 // store need not be asked.
                 let unknown = arrival == Arrival::New;
-                ctx.visitor = match unknown && !may_create(headers, arrival, &visitors.creation) {
+                let idle = unknown
+                    && !may_create(headers, arrival, &visitors.creation)
+                    && vendor_token(headers, &visitors.creation, ctx.now).is_none();
+                ctx.visitor = match idle {
                     false => VisitorState::Known { key, arrival },
                     true => VisitorState::Anonymous {
                         key: Some(key),
@@ -46,13 +60,16 @@ impl Proxy {
             Identity::Nobody(reason) => {
                 ctx.visitor = VisitorState::Anonymous { key: None, reason };
             }
-            Identity::OptedOut { forget } => {
-                if let Some(key) = forget {
+            Identity::OptedOut {
+                forget,
+                has_cookies,
+            } => {
+                if has_cookies {
                     ctx.set_cookies.extend(visitors.jar.expire());
-                    self.forget(key);
                 }
+                forget.iter().for_each(|key| self.forget(*key));
                 ctx.visitor = VisitorState::Anonymous {
-                    key: forget,
+                    key: forget.first().copied(),
                     reason: AnonymousReason::OptOut,
                 };
             }
@@ -63,7 +80,7 @@ impl Proxy {
         let manager = self.0.manager.clone();
         tokio::spawn(async move {
             if let Err(error) = manager.forget(&key).await {
-                tracing::error!(visitor = %key, %error, "a visitor who opted out could not be removed from the store");
+                tracing::error!(visitor = %key, %error, "a visitor who opted out could not be removed from the store yet");
             }
         });
     }
@@ -90,9 +107,20 @@ impl Proxy {
                         _ => None,
                     }
                 });
-                let ensuring = self.0.manager.ensure_or_recover(&key, create, recovery);
+                let manager = &self.0.manager;
                 // Boxed, so that the requests that need not wait do not carry the room for waiting along.
-                let result = Box::pin(ensuring).await;
+                let result = match vendor_token(headers, &visitors.creation, ctx.now) {
+                    None => Box::pin(manager.ensure_or_recover(&key, create, recovery)).await,
+                    Some(vendor) => {
+                        let unknown = arrival == Arrival::New;
+                        let ensuring =
+                            manager.ensure_or_adopt(&key, create, recovery, &vendor, unknown);
+                        Box::pin(ensuring).await
+                    }
+                };
+                if result.as_ref().is_ok_and(Authorized::is_adopted) {
+                    self.0.metrics.adopted();
+                }
                 ctx.now = self.0.clock.now();
                 result
             }
@@ -101,6 +129,7 @@ impl Proxy {
             Ok(authorized) => {
                 if let Some(carries) = ctx.carries
                     && carries.marker != Some(Marker::of(&authorized))
+                    && !authorized.is_adopted()
                 {
                     Box::pin(self.carry(carries.id, &key, ctx)).await;
                 }
@@ -128,6 +157,15 @@ impl Proxy {
         let marker = Marker::of_value(value.as_bytes());
         ctx.carries = Some(Carries { id, marker });
         ctx.set_recovery = Some(ctx.snapshot.visitors.jar.set_recovery(&value));
+    }
+}
+
+/// The token of the vendor's that the request carries, where such are adopted: once, and unexpired.
+fn vendor_token(headers: &HeaderMap, rules: &CreationRules, now: Timestamp) -> Option<VendorToken> {
+    let name = rules.adopt_cookie.as_ref()?;
+    match Cookies::new(headers).find(name.as_bytes()) {
+        Lookup::One(value) => VendorToken::read(value, now),
+        Lookup::Absent | Lookup::Ambiguous => None,
     }
 }
 

@@ -1,13 +1,13 @@
 //! PURE: who asks, and whether they may have a profile.
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderMap;
 
 use super::snapshot::VisitorRules;
 use crate::clock::Timestamp;
 use crate::session::{Marker, Unavailable};
 use crate::visitor::{
-    Arrival, Consent, KnownVisitor, Lookup, Namespace, Place, Seen, VisitorId, VisitorKey,
-    VisitorSource, consent, is_bot,
+    Arrival, Consent, Issued, KnownVisitor, Lookup, Namespace, Place, Seen, VisitorId, VisitorKey,
+    VisitorSource, app_cookie_id, consent, header_id, is_bot,
 };
 
 /// What a request says about its visitor.
@@ -17,7 +17,7 @@ pub(super) enum Identity {
     Visitor {
         key: VisitorKey,
         arrival: Arrival,
-        /// The `Set-Cookie` value that introduces a new visitor.
+        /// The `Set-Cookie` value that introduces a new visitor, or lets a known one live on.
         set_cookie: Option<String>,
         /// Where the visitor cookie stands that was read.
         place: Option<Place>,
@@ -26,8 +26,13 @@ pub(super) enum Identity {
     },
     /// Nobody whom the sidecar keeps apart.
     Nobody(AnonymousReason),
-    /// A visitor who opted out, with the key of what is to be forgotten, if there is anything.
-    OptedOut { forget: Option<VisitorKey> },
+    /// A visitor who opted out.
+    OptedOut {
+        /// Under which keys they may be known, by any of the sources.
+        forget: Vec<VisitorKey>,
+        /// Whether the browser has cookies of ours.
+        has_cookies: bool,
+    },
 }
 
 /// What a visitor carries in the recovery cookie.
@@ -52,13 +57,19 @@ pub enum AnonymousReason {
     Unavailable(Unavailable),
 }
 
-/// The longest id that a header may name: longer ones are no ids.
-const MAX_HEADER_ID: usize = 256;
+/// Where a request may say who its visitor is.
+#[derive(Clone, Copy)]
+pub(super) struct Trust<'a> {
+    /// The sources, in order.
+    pub(super) sources: &'a [VisitorSource],
+    /// Whether the peer at the other end of the connection may name visitors in a header.
+    pub(super) vouches: &'a dyn Fn() -> bool,
+}
 
 /// Reads the identity from `headers`. `random` makes the id of a new visitor.
 pub(super) fn identify(
     headers: &HeaderMap,
-    sources: &[VisitorSource],
+    trust: Trust<'_>,
     rules: &VisitorRules,
     now: Timestamp,
     random: impl FnOnce() -> Option<[u8; 16]>,
@@ -68,8 +79,11 @@ pub(super) fn identify(
         Consent::Given => {}
         Consent::Missing => return Identity::Nobody(AnonymousReason::NoConsent),
         Consent::Refused => {
-            let forget = known(headers, &seen, sources, rules, now).map(|known| known.key);
-            return Identity::OptedOut { forget };
+            let known = all_known(headers, &seen, trust, rules, now);
+            return Identity::OptedOut {
+                forget: known.map(|known| known.key).collect(),
+                has_cookies: (seen.visitor, seen.recovery) != (Lookup::Absent, Lookup::Absent),
+            };
         }
     }
     let carries = |id| {
@@ -81,16 +95,18 @@ pub(super) fn identify(
             },
         })
     };
-    if let Some(known) = known(headers, &seen, sources, rules, now) {
+    let known = all_known(headers, &seen, trust, rules, now).next();
+    if let Some(known) = known {
+        let renewal = known.id.zip(known.renewal);
         return Identity::Visitor {
             key: known.key,
             arrival: known.arrival,
-            set_cookie: None,
+            set_cookie: renewal.and_then(|(id, issued)| rules.jar.renew(id, issued, now)),
             place: seen.place,
             carries: known.id.and_then(carries),
         };
     }
-    let mints = sources.contains(&VisitorSource::Cookie);
+    let mints = trust.sources.contains(&VisitorSource::Cookie);
     if !mints || (rules.creation.exclude_bots && is_bot(headers, &rules.creation.extra_bots)) {
         return Identity::Nobody(AnonymousReason::NoVisitor);
     }
@@ -114,22 +130,30 @@ struct Known {
     arrival: Arrival,
     /// What the visitor cookie says, if it is that which names them.
     id: Option<VisitorId>,
+    /// How old the cookie is, if it is due to be set anew.
+    renewal: Option<Issued>,
 }
 
-/// The visitor whom the first source names that names one.
-fn known(
-    headers: &HeaderMap,
-    seen: &Seen<'_>,
-    sources: &[VisitorSource],
-    rules: &VisitorRules,
+/// The visitors whom the sources name, in their order: the first one counts.
+fn all_known<'a>(
+    headers: &'a HeaderMap,
+    seen: &'a Seen<'_>,
+    trust: Trust<'a>,
+    rules: &'a VisitorRules,
     now: Timestamp,
-) -> Option<Known> {
-    sources.iter().find_map(|source| match source {
+) -> impl Iterator<Item = Known> + 'a {
+    let outside = move |namespace, id, arrival| Known {
+        key: rules.identity_key.visitor_key(namespace, id),
+        arrival,
+        id: None,
+        renewal: None,
+    };
+    trust.sources.iter().filter_map(move |source| match source {
         VisitorSource::Cookie => {
             let Lookup::One(value) = seen.visitor else {
                 return None;
             };
-            let KnownVisitor { key, id } =
+            let KnownVisitor { key, id, renewal } =
                 rules
                     .known
                     .visitor(value, now, &rules.jar, &rules.identity_key)?;
@@ -137,28 +161,18 @@ fn known(
                 key,
                 arrival: Arrival::Returning,
                 id: Some(id),
+                renewal,
             })
         }
         VisitorSource::Header(name) => {
             let id = header_id(headers, name)?;
-            Some(Known {
-                key: rules.identity_key.visitor_key(Namespace::Header, id),
-                arrival: Arrival::Vouched,
-                id: None,
-            })
+            (trust.vouches)().then(|| outside(Namespace::Header, id, Arrival::Vouched))
+        }
+        VisitorSource::AppCookie(name) => {
+            let id = app_cookie_id(headers, name)?;
+            Some(outside(Namespace::AppCookie, id, Arrival::Returning))
         }
     })
-}
-
-/// The id in a header that is there once, bounded, and visible ASCII.
-fn header_id<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
-    let mut values = headers.get_all(name).iter();
-    let (Some(value), None) = (values.next(), values.next()) else {
-        return None;
-    };
-    let id = value.as_bytes();
-    let fits = !id.is_empty() && id.len() <= MAX_HEADER_ID && id.iter().all(u8::is_ascii_graphic);
-    fits.then_some(id)
 }
 
 // === impl AnonymousReason ===
@@ -191,6 +205,7 @@ impl AnonymousReason {
 mod tests {
     use std::sync::Arc;
 
+    use http::HeaderName;
     use ring::hmac;
 
     use super::*;
@@ -221,19 +236,94 @@ mod tests {
         headers
     }
 
+    fn by(
+        sources: &[VisitorSource],
+        vouches: bool,
+        headers: &HeaderMap,
+        now: Timestamp,
+    ) -> Identity {
+        let vouches = &|| vouches;
+        let trust = Trust { sources, vouches };
+        identify(headers, trust, &rules(), now, || Some([5; 16]))
+    }
+
     fn by_cookie(pairs: &[(&str, &str)]) -> Identity {
-        identify(
-            &headers(pairs),
-            &[VisitorSource::Cookie],
-            &rules(),
-            NOW,
-            || Some([5; 16]),
-        )
+        by(&[VisitorSource::Cookie], false, &headers(pairs), NOW)
+    }
+
+    fn header() -> VisitorSource {
+        VisitorSource::Header(HeaderName::from_static("x-visitor-id"))
     }
 
     fn by_header(pairs: &[(&str, &str)]) -> Identity {
-        let source = VisitorSource::Header(HeaderName::from_static("x-visitor-id"));
-        identify(&headers(pairs), &[source], &rules(), NOW, || None)
+        by(&[header()], true, &headers(pairs), NOW)
+    }
+
+    fn key_of(identity: &Identity) -> VisitorKey {
+        match identity {
+            Identity::Visitor { key, .. } => *key,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_header_of_a_peer_who_may_not_name_visitors_is_as_none() {
+        let headers = headers(&[("x-visitor-id", "42")]);
+        assert!(matches!(
+            by(&[header()], false, &headers, NOW),
+            Identity::Nobody(AnonymousReason::NoVisitor)
+        ));
+        let minted = by(&[header(), VisitorSource::Cookie], false, &headers, NOW);
+        assert!(matches!(
+            minted,
+            Identity::Visitor {
+                arrival: Arrival::New,
+                ..
+            }
+        ));
+    }
+
+    #[test]
+    fn the_first_source_that_names_a_visitor_wins_and_each_has_a_namespace_of_its_own() {
+        let id = "0123456789abcdef";
+        let app_cookie = VisitorSource::AppCookie("sid".into());
+        let (_, ours) = minted();
+        let headers = headers(&[
+            ("x-visitor-id", id),
+            ("cookie", &format!("sid={id}; {ours}")),
+        ]);
+        let one = |source: VisitorSource| key_of(&by(&[source], true, &headers, NOW));
+        let keys = [header(), app_cookie.clone(), VisitorSource::Cookie].map(one);
+        assert!(keys[0] != keys[1] && keys[0] != keys[2] && keys[1] != keys[2]);
+        let all = [app_cookie, VisitorSource::Cookie, header()];
+        assert_eq!(key_of(&by(&all, true, &headers, NOW)), keys[1]);
+        let guessable = self::headers(&[("x-visitor-id", id), ("cookie", "sid=deleted")]);
+        assert_eq!(key_of(&by(&all, true, &guessable, NOW)), keys[0]);
+    }
+
+    #[test]
+    fn a_cookie_past_a_part_of_its_idle_life_is_set_anew_for_the_same_visitor() {
+        let (key, cookie) = minted();
+        let headers = headers(&[("cookie", &cookie)]);
+        let at = |days: u64| NOW + std::time::Duration::from_secs(days * 24 * 3600);
+        for (days, renewed) in [(39, false), (40, true), (400, true)] {
+            match by(&[VisitorSource::Cookie], false, &headers, at(days)) {
+                Identity::Visitor {
+                    key: again,
+                    arrival: Arrival::Returning,
+                    set_cookie,
+                    ..
+                } => assert_eq!((again, set_cookie.is_some()), (key, renewed)),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(matches!(
+            by(&[VisitorSource::Cookie], false, &headers, at(401)),
+            Identity::Visitor {
+                arrival: Arrival::New,
+                ..
+            }
+        ));
     }
 
     fn minted() -> (VisitorKey, String) {
@@ -311,12 +401,16 @@ mod tests {
         let (key, cookie) = minted();
         assert!(matches!(
             by_cookie(&[("cookie", "dressipi_dnt=1")]),
-            Identity::OptedOut { forget: None }
+            Identity::OptedOut {
+                has_cookies: false,
+                ..
+            }
         ));
         match by_cookie(&[("cookie", &format!("{cookie}; dressipi_dnt=1"))]) {
             Identity::OptedOut {
-                forget: Some(forgotten),
-            } => assert_eq!(forgotten, key),
+                forget,
+                has_cookies: true,
+            } => assert_eq!(forget, [key]),
             other => panic!("{other:?}"),
         }
     }
@@ -324,9 +418,7 @@ mod tests {
     #[test]
     fn invariant_9_bots_get_no_cookie() {
         let bot = HeaderMap::from_iter([(http::header::USER_AGENT, "Googlebot".parse().unwrap())]);
-        let identity = identify(&bot, &[VisitorSource::Cookie], &rules(), NOW, || {
-            Some([5; 16])
-        });
+        let identity = by(&[VisitorSource::Cookie], false, &bot, NOW);
         assert!(matches!(
             identity,
             Identity::Nobody(AnonymousReason::NoVisitor)

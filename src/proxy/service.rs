@@ -121,7 +121,7 @@ impl ProxyHttp for Proxy {
                 return ctx.answer_here(Rescue::refused(Refusal::Upgrade));
             }
             Some((route, _)) if route.credentials == Credentials::Visitor => {
-                self.identify(&request.headers, ctx);
+                self.identify(exchange, ctx);
             }
             Some(_) => {}
         }

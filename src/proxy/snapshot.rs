@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::headers::{HeaderNames, HeaderRules};
 use super::peer::{Destination, PeerError, Pool};
 use super::route::RouteTable;
-use crate::config::{Config, Route, UpstreamRef};
+use crate::config::{Config, IdentityPeers, Route, UpstreamRef};
 use crate::dressipi::api_key_value;
 use crate::telemetry::{Metrics, RouteMetrics};
 use crate::visitor::{
@@ -30,6 +30,7 @@ pub struct Snapshot {
 /// The rules of one listener.
 pub(super) struct ListenerRules {
     pub(super) sources: Vec<VisitorSource>,
+    pub(super) identity_peers: IdentityPeers,
     pub(super) trusted_proxies: Vec<IpNet>,
 }
 
@@ -100,6 +101,7 @@ impl Snapshot {
                 .iter()
                 .map(|listener| ListenerRules {
                     sources: listener.visitor.clone(),
+                    identity_peers: listener.identity_peers.clone(),
                     trusted_proxies: listener.trusted_proxies.clone(),
                 })
                 .collect(),
@@ -135,7 +137,7 @@ fn header_names(config: &Config, visitor_cookie: &str) -> Result<HeaderNames, Sn
         .flat_map(|listener| &listener.visitor);
     let visitor_headers = named_by_header.filter_map(|source| match source {
         VisitorSource::Header(name) => Some(name.clone()),
-        VisitorSource::Cookie => None,
+        VisitorSource::Cookie | VisitorSource::AppCookie(_) => None,
     });
     let subn_headers = config
         .routes

@@ -11,15 +11,15 @@ use super::freshness::{Freshness, Schedule};
 use super::policy::Policy;
 use super::table::{OfVisitor, VisitorTable};
 use crate::clock::Timestamp;
-use crate::oauth::{TokenFingerprint, TokenSet};
+use crate::oauth::{TokenFingerprint, TokenSet, VendorToken};
 use crate::secret::Secret;
 use crate::visitor::VisitorKey;
 
 /// Turns an access token into the header value that carries it; `None` where no header can.
 pub type RenderToken = Arc<dyn Fn(&Secret) -> Option<HeaderValue> + Send + Sync>;
 
-/// The right to send a visitor's token, now. Only the session manager makes one, from a stored and unexpired token set,
-/// and only from one can the token header be injected.
+/// The right to send a visitor's token, now. Only the session manager makes one, from a stored and unexpired token set, or from the
+/// token that the visitor's own request carries; and only from one can the token header be injected.
 #[derive(Clone)]
 pub struct Authorized(Arc<Usable>);
 
@@ -32,6 +32,8 @@ pub(super) struct Usable {
     generation: u32,
     schedule: Schedule,
     rejected: AtomicBool,
+    /// Whether the visitor's own request carried it.
+    adopted: bool,
     /// When the store said so, in milliseconds; 0 when it is known to say something else by now.
     checked_at: AtomicU64,
 }
@@ -89,6 +91,32 @@ impl Authorized {
     /// Which token it is.
     pub fn fingerprint(&self) -> TokenFingerprint {
         self.0.fingerprint
+    }
+
+    /// The right to send, on the very request that carried it, the token that its visitor brought along; `None` if no header can carry
+    /// it. It goes into no cache, so nobody else can get at it, and of its claims only the end is believed.
+    pub(super) fn adopted(
+        key: VisitorKey,
+        token: &VendorToken,
+        policy: &Policy,
+        render: &RenderToken,
+    ) -> Option<Self> {
+        Some(Self(Arc::new(Usable {
+            key,
+            header: render(token.access.secret())?,
+            subn: None,
+            fingerprint: token.access.fingerprint(),
+            generation: 0,
+            schedule: Schedule::of_vendor_token(token, policy),
+            rejected: AtomicBool::new(false),
+            adopted: true,
+            checked_at: AtomicU64::new(0),
+        })))
+    }
+
+    /// Whether the visitor's own request carried it: the store knows nothing of it.
+    pub fn is_adopted(&self) -> bool {
+        self.0.adopted
     }
 
     /// How many refreshes lie between it and the exchange.
@@ -190,6 +218,7 @@ impl TokenCache {
             generation: tokens.generation,
             schedule: Schedule::new(tokens, policy),
             rejected: AtomicBool::new(false),
+            adopted: false,
             checked_at: AtomicU64::new(checked_at.as_millis()),
         });
         self.tokens.insert(usable.clone());
@@ -239,6 +268,7 @@ impl Authorized {
                 expired_from: never,
             },
             rejected: AtomicBool::new(false),
+            adopted: false,
             checked_at: AtomicU64::new(0),
         }))
     }

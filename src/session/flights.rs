@@ -37,6 +37,8 @@ pub(super) struct Flight {
     urgent: Arc<watch::Sender<bool>>,
     /// Whether another replica has written the visitor's record meanwhile.
     overtaken: Arc<AtomicBool>,
+    /// Whether its visitor has been erased meanwhile.
+    erased: Arc<AtomicBool>,
 }
 
 /// Whether a visitor waits for a flow, or will at some time. Flows for which nobody waits give way to the others.
@@ -51,6 +53,7 @@ pub(super) struct Lead {
     landing: Landing,
     urgency: Urgency,
     overtaken: Arc<AtomicBool>,
+    erased: Arc<AtomicBool>,
 }
 
 const SHARDS: usize = 16;
@@ -88,10 +91,12 @@ impl Flights {
                 let (sender, landing) = watch::channel(None);
                 let (urgent, urgency) = watch::channel(false);
                 let overtaken = Arc::new(AtomicBool::new(false));
+                let erased = Arc::new(AtomicBool::new(false));
                 let flight = Flight {
                     landing,
                     urgent: Arc::new(urgent),
                     overtaken: overtaken.clone(),
+                    erased: erased.clone(),
                 };
                 slot.insert(flight.clone());
                 let lead = Lead {
@@ -101,6 +106,7 @@ impl Flights {
                     landing: Err(Unavailable::Internal),
                     urgency: Urgency(urgency),
                     overtaken,
+                    erased,
                 };
                 Ok(Boarding::Led(lead, flight))
             }
@@ -156,6 +162,11 @@ impl Flight {
     pub(super) fn overtake(&self) {
         self.overtaken.store(true, Ordering::Relaxed);
     }
+
+    /// Its visitor has been erased: it must come to nothing.
+    pub(super) fn erase(&self) {
+        self.erased.store(true, Ordering::SeqCst);
+    }
 }
 
 // === impl Urgency ===
@@ -175,6 +186,11 @@ impl Lead {
     /// Whether another replica has written the visitor's record since the flow began.
     pub(super) fn was_overtaken(&self) -> bool {
         self.overtaken.load(Ordering::Relaxed)
+    }
+
+    /// Whether its visitor has been erased since it began.
+    pub(super) fn was_erased(&self) -> bool {
+        self.erased.load(Ordering::SeqCst)
     }
 
     /// Whether somebody waits for it.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::policy::Policy;
 use crate::clock::Timestamp;
-use crate::oauth::TokenSet;
+use crate::oauth::{TokenSet, VendorToken};
 
 /// What may be done with an access token now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,13 +36,24 @@ impl Schedule {
     /// half begins at a place of the token's own, so that tokens of one age are not all refreshed at once.
     pub fn new(tokens: &TokenSet, policy: &Policy) -> Self {
         let lifetime = tokens.lifetime();
-        let margin = policy.expiry_margin.min(lifetime / 10).max(LEAST_MARGIN);
+        let margin = margin(lifetime, policy);
         let window = policy.refresh_ahead.min(lifetime / 5);
         let expired_from = tokens.expires_at - margin;
         let place = f64::from(tokens.access.fingerprint().as_bytes()[0]) / 255.0;
         Self {
             usable_from: tokens.obtained_at - margin,
             refresh_from: expired_from - window.mul_f64(1.0 - place / 2.0),
+            expired_from,
+        }
+    }
+
+    /// The schedule of a token that the visitor brought along: the same margin, and no refresh.
+    pub fn of_vendor_token(token: &VendorToken, policy: &Policy) -> Self {
+        let margin = margin(token.lifetime, policy);
+        let expired_from = token.expires_at - margin;
+        Self {
+            usable_from: Timestamp::default(),
+            refresh_from: expired_from,
             expired_from,
         }
     }
@@ -57,6 +68,10 @@ impl Schedule {
             Freshness::Fresh
         }
     }
+}
+
+fn margin(lifetime: Duration, policy: &Policy) -> Duration {
+    policy.expiry_margin.min(lifetime / 10).max(LEAST_MARGIN)
 }
 
 #[cfg(test)]

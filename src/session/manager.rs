@@ -4,8 +4,10 @@
 //! It decides nothing about a visitor's life: that is [`Flow`]. It has flows run, has what could not be written
 //! written later, and holds visitors back after failures. Flows run detached from the request that began them.
 
+mod erasing;
+
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Stream;
@@ -15,21 +17,22 @@ use tokio::sync::broadcast;
 
 use super::backoff::BackOffs;
 use super::cache::{Authorized, Cached, RenderToken, Standing, TokenCache};
+use super::erasures::Erasures;
 use super::flights::{Boarding, Flights, Landing, Lead};
 use super::flow::{Done, Event, Flow, Unavailable, Want};
 use super::freshness::Freshness;
 use super::moving::{self, Adoption, ExportError, Exporter, ImportFailed, Summary};
-use super::observer::{Observer, StoreCall};
+use super::observer::Observer;
 use super::performer::{Performer, Turns};
 use super::policy::Settings;
 use super::record::VisitorSession;
 use super::recovery::Recovery;
 use super::store::{Census, News, StoreError};
 use super::unsaved::Unsaved;
-use super::vault::{Vault, VaultError};
+use super::vault::Vault;
 use super::waiters::Waiters;
 use crate::clock::{Clock, Timestamp};
-use crate::oauth::{AuthorizationServer, TokenFingerprint};
+use crate::oauth::{AuthorizationServer, TokenFingerprint, VendorToken};
 use crate::visitor::{VisitorId, VisitorKey};
 
 /// The session manager. Cloning it gives another handle to the same one.
@@ -71,6 +74,7 @@ struct Inner {
     cache: TokenCache,
     flights: Arc<Flights>,
     back_offs: BackOffs,
+    erasures: Erasures,
     rejections: moka::sync::Cache<VisitorKey, (TokenFingerprint, Timestamp)>,
 }
 
@@ -114,6 +118,7 @@ impl Manager {
             ),
             flights: Flights::new(),
             back_offs: BackOffs::new(&settings),
+            erasures: Erasures::new(settings.cache_capacity),
             rejections: moka::sync::Cache::builder()
                 .max_capacity(settings.cache_capacity)
                 .time_to_live(Duration::from_secs(3600))
@@ -198,10 +203,18 @@ impl Manager {
         recovery: Option<Recovery<'_>>,
     ) -> Result<Authorized, Unavailable> {
         let inner = &self.0;
-        let carried = || inner.performer.vault.open_recovery(recovery?);
+        let carried = || {
+            let carried = inner.performer.vault.open_recovery(recovery?)?;
+            // Who was erased is not brought back by what they had before.
+            let spared = inner.erasures.spare(key, carried.created_at);
+            spared.then_some(carried)
+        };
         let mut landing = Err(Unavailable::Busy);
         for _ in 0..MAX_TRIES {
             let now = inner.performer.clock.now();
+            if inner.erasures.is_pending(key) {
+                return Err(Unavailable::Erased);
+            }
             if let Some(authorized) = self.current(key, now) {
                 return Ok(authorized);
             }
@@ -236,6 +249,40 @@ impl Manager {
             Ok(_) => Err(Unavailable::Internal),
             error => error,
         }
+    }
+
+    /// The visitor's token, where the visitor's own request carries `vendor`, one that somebody else got for them: it is served as it is,
+    /// and no profile is made, as long as the visitor has no session here. It is neither stored nor cached nor refreshed; once it has
+    /// ended or was rejected it counts as none. `unknown`: nobody can have a session under this key yet.
+    pub async fn ensure_or_adopt(
+        &self,
+        key: &VisitorKey,
+        create: bool,
+        recovery: Option<Recovery<'_>>,
+        vendor: &VendorToken,
+        unknown: bool,
+    ) -> Result<Authorized, Unavailable> {
+        let Some(adopted) = self.adopt(key, vendor) else {
+            return self.ensure_or_recover(key, create, recovery).await;
+        };
+        if unknown {
+            return Ok(adopted);
+        }
+        match self.ensure_or_recover(key, false, recovery).await {
+            // Waiting may have taken longer than it had left.
+            Err(Unavailable::NotCreated) if adopted.is_usable(self.0.performer.clock.now()) => {
+                Ok(adopted)
+            }
+            Err(Unavailable::NotCreated) => self.ensure_or_recover(key, create, recovery).await,
+            settled => settled,
+        }
+    }
+
+    fn adopt(&self, key: &VisitorKey, vendor: &VendorToken) -> Option<Authorized> {
+        let inner = &self.0;
+        let adopted = Authorized::adopted(*key, vendor, &inner.settings.policy, &inner.render)?;
+        let rejected = inner.rejected(key) == Some(adopted.fingerprint());
+        (!rejected && adopted.is_usable(inner.performer.clock.now())).then_some(adopted)
     }
 
     /// The value of a recovery cookie for the visitor; `None` if there is nothing to carry, or nobody can say within
@@ -277,30 +324,6 @@ impl Manager {
     /// Begins a flow for the visitor and does not wait for it.
     pub fn refresh_in_background(&self, key: &VisitorKey) {
         self.0.begin(key, Want::default());
-    }
-
-    /// Removes everything that is known of a visitor.
-    pub async fn forget(&self, key: &VisitorKey) -> Result<(), VaultError> {
-        // Twice: a flow under way may write once more.
-        self.forget_once(key).await?;
-        if let Some(flight) = self.0.flights.current(key) {
-            let _ = flight.landing().await;
-            self.forget_once(key).await?;
-        }
-        Ok(())
-    }
-
-    async fn forget_once(&self, key: &VisitorKey) -> Result<(), VaultError> {
-        let inner = &self.0;
-        inner.cache.remove(key);
-        inner.performer.unsaved.remove(key);
-        let begun = Instant::now();
-        let result = inner.performer.vault.remove(key).await;
-        inner
-            .performer
-            .observer
-            .store_call(StoreCall::Remove, result.is_ok(), begun.elapsed());
-        result.map(drop)
     }
 
     /// Whether the store can be read and written: what readiness asks.
@@ -348,7 +371,7 @@ impl Manager {
 
     /// Writes what could not be written, sweeps what has expired, and listens to other replicas; until it is dropped.
     pub async fn maintain(&self) {
-        tokio::join!(self.tidy(), self.listen());
+        tokio::join!(self.tidy(), self.listen(), self.make_up_for_erasures());
     }
 
     async fn tidy(&self) {
@@ -395,7 +418,7 @@ impl Manager {
     pub async fn close(&self, bound: Duration) -> u64 {
         let finish = async {
             self.0.flights.all_landed().await;
-            while !self.0.save_all_unsaved().await {
+            while !(self.0.erase_all_pending().await && self.0.save_all_unsaved().await) {
                 tokio::time::sleep(SAVE_AGAIN_AFTER).await;
             }
         };
@@ -448,14 +471,14 @@ impl Inner {
     ) {
         let inner = self.clone();
         self.runtime.spawn(async move {
+            if inner.erasures.is_pending(&key) {
+                return lead.land(Err(Unavailable::Erased));
+            }
             let rejected = inner.rejected(&key);
             let (flow, command) = Flow::start(Want { rejected, ..want }, inner.settings.policy);
             let flow = flow.or_recover(carried);
-            let done = inner
-                .performer
-                .run(&key, flow, command, lead.urgency())
-                .await;
-            let landing = inner.conclude(&key, done);
+            let (done, written) = inner.performer.run(&key, flow, command, &lead).await;
+            let landing = inner.finish(&key, &lead, done, written).await;
             if lead.was_overtaken() {
                 inner.cache.outdate(&key);
             }
@@ -481,6 +504,7 @@ impl Inner {
                 self.back_offs.clear(&key);
                 self.performer.waiters.wake(&key);
             }
+            News::Erased(key) => self.heed_erasure(&key),
             News::Released(key) => self.performer.waiters.wake(&key),
             News::Rejected(key, token) => {
                 self.rejections.insert(key, (token, now));
@@ -571,15 +595,13 @@ impl Inner {
                             Some(session) => {
                                 let (flow, command) =
                                     Flow::save_late(session, inner.settings.policy);
-                                let done = inner
-                                    .performer
-                                    .run(&key, flow, command, lead.urgency())
-                                    .await;
+                                let (done, written) =
+                                    inner.performer.run(&key, flow, command, &lead).await;
                                 if done.unsaved.is_none() {
                                     // Written, or overtaken by something newer.
                                     inner.performer.unsaved.remove(&key);
                                 }
-                                inner.conclude(&key, done)
+                                inner.finish(&key, &lead, done, written).await
                             }
                             None => Err(Unavailable::NotCreated),
                         };

@@ -5,6 +5,7 @@ mod breaker;
 mod cache;
 mod cas;
 pub mod codec;
+mod erasures;
 mod files;
 mod flights;
 pub mod flow;

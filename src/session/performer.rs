@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::flights::Urgency;
+use super::flights::{Lead, Urgency};
 use super::flow::{Command, Done, Event, Flow, Loaded, Step};
 use super::lease::Lease;
 use super::observer::{Call, LeaseEvent, Observer, StoreCall};
@@ -90,21 +90,26 @@ impl Turns {
 // === impl Performer ===
 
 impl Performer {
-    /// Runs a flow to its end.
+    /// Runs a flow to its end, or to where its visitor was erased; says whether it may have written anything.
     pub(super) async fn run(
         &self,
         key: &VisitorKey,
         mut flow: Flow,
         mut command: Command,
-        urgency: Urgency,
-    ) -> Done {
+        lead: &Lead,
+    ) -> (Done, bool) {
+        let mut written = false;
         let mut holding = Holding {
-            urgency,
+            urgency: lead.urgency(),
             turn: None,
             lease: None,
             others: None,
         };
         let done = loop {
+            if lead.was_erased() {
+                break flow.erased();
+            }
+            written |= matches!(command, Command::Save { .. });
             let event = self.perform(key, &flow, command, &mut holding).await;
             match flow.on(event, self.clock.now()) {
                 Step::Do(next, wanted) => (flow, command) = (next, wanted),
@@ -114,7 +119,7 @@ impl Performer {
         if let Some(lease) = holding.lease {
             lease.release().await;
         }
-        done
+        (done, written)
     }
 
     async fn perform(

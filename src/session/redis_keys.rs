@@ -43,6 +43,7 @@ const FORMAT: u8 = b'1';
 /// The first byte of a message.
 const MESSAGE: u8 = 1;
 const CHANGED: u8 = b'c';
+const ERASED: u8 = b'e';
 const RELEASED: u8 = b'r';
 const REJECTED: u8 = b'j';
 
@@ -186,6 +187,7 @@ pub(super) fn message(sender: &Sender, news: News) -> Vec<u8> {
     message.extend_from_slice(sender);
     let (kind, key) = match &news {
         News::Changed(key) => (CHANGED, Some(key)),
+        News::Erased(key) => (ERASED, Some(key)),
         News::Released(key) => (RELEASED, Some(key)),
         News::Rejected(key, _) => (REJECTED, Some(key)),
         // Never told: whoever has missed something notices it.
@@ -211,6 +213,7 @@ pub(super) fn heard(message: &[u8], own: &Sender) -> Option<News> {
         let key = VisitorKey::from_bytes(*key);
         let news = match (format, kind) {
             (MESSAGE, CHANGED) => News::Changed(key),
+            (MESSAGE, ERASED) => News::Erased(key),
             (MESSAGE, RELEASED) => News::Released(key),
             (MESSAGE, REJECTED) => {
                 News::Rejected(key, TokenFingerprint::from_bytes(rest.try_into().ok()?))
@@ -293,6 +296,7 @@ mod tests {
         let token = TokenFingerprint::from_bytes([9; 8]);
         for news in [
             News::Changed(KEY),
+            News::Erased(KEY),
             News::Released(KEY),
             News::Rejected(KEY, token),
         ] {

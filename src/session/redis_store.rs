@@ -240,7 +240,7 @@ impl Store for RedisStore {
             [
                 redis_keys::member(key).into_bytes(),
                 self.keys.channel().into_bytes(),
-                self.message(News::Changed(*key)),
+                self.message(News::Erased(*key)),
             ],
         );
         let answer = self.link.one("remove", request, Confirm::Yes).await?;

@@ -209,7 +209,7 @@ pub trait SharedStore: Send + Sync {
     ) -> Result<(), StoreError>;
 
     /// What the other replicas tell from here on. A receiver that falls behind sees the lag as an error, which means the
-    /// same as [`News::Gap`]. Puts and removals tell it by themselves.
+    /// same as [`News::Gap`]. Puts and removals tell it by themselves, a removal even of nothing.
     fn news(&self) -> broadcast::Receiver<News>;
 
     /// The store's own time, which all replicas go by.
@@ -232,8 +232,10 @@ pub enum Acquired {
 /// What another replica has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum News {
-    /// The visitor's record was written or removed.
+    /// The visitor's record was written.
     Changed(VisitorKey),
+    /// The visitor was erased, whether there was a record or not.
+    Erased(VisitorKey),
     /// The visitor's lease has ended.
     Released(VisitorKey),
     /// A resource endpoint rejected this token of the visitor.

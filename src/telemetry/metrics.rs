@@ -20,6 +20,7 @@ pub struct Metrics {
     connections_refused: IntCounterVec,
     unpersonalised: IntCounterVec,
     replays: IntCounter,
+    adopted: IntCounter,
     access_lines_dropped: IntCounter,
     rejections: IntCounterVec,
     oauth_calls: IntCounterVec,
@@ -130,13 +131,14 @@ impl Metrics {
             connections_refused: new.counters("refused_connections_total", "Connections that were closed at once because there were too many, by the limit.", &["limit"]),
             unpersonalised: new.counters("unpersonalised_requests_total", "Requests on routes with `credentials = \"visitor\"` that went without a token, by reason.", &["route", "reason"]),
             replays: new.counter("replayed_requests_total", "Requests that were sent once more with another token after a 401 or 403."),
+            adopted: new.counter("adopted_token_requests_total", "Requests that went with the vendor's token that their visitor carries, in place of a profile of ours."),
             access_lines_dropped: new.counter("access_lines_dropped_total", "Access log lines that were dropped because standard error did not take them fast enough."),
             rejections: new.counters("token_rejections_total", "Answers 401 and 403 to a visitor's token, and whether another token was fetched for it.", &["action"]),
             oauth_calls: new.counters("oauth_calls_total", "OAuth calls to Dressipi by kind and result. Each `authorize` with result `ok` made a profile.", &["call", "result"]),
             oauth_duration: new.histograms("oauth_call_duration_seconds", "How long OAuth calls take.", &["call"], &CALL_BUCKETS),
             store_calls: new.counters("store_calls_total", "Calls to the session store by kind and result.", &["call", "result"]),
             store_duration: new.histograms("store_call_duration_seconds", "How long calls to the session store take.", &["call"], &STORE_BUCKETS),
-            visitor_events: new.counters("visitor_events_total", "What happened to visitors: profiles created and wasted, authorize answers lost, token sets lost, refresh tokens salvaged.", &["event"]),
+            visitor_events: new.counters("visitor_events_total", "What happened to visitors: profiles created and wasted, authorize answers lost, token sets lost, refresh tokens salvaged, sessions recovered, erased.", &["event"]),
             flow_failures: new.counters("flow_failures_total", "Flows that ended without a token, by reason.", &["reason"]),
             leases: new.counters("leases_total", "Leases of visitors on a store that replicas share: taken, held by another flow, ended under a flow at work.", &["event"]),
             news_gaps: new.counter("news_gaps_total", "Times that news of other replicas may have been missed, and every cached token was looked up anew."),
@@ -185,6 +187,11 @@ impl Metrics {
     /// A request that was sent twice.
     pub fn replayed(&self) {
         self.replays.inc();
+    }
+
+    /// A request that goes with the token that its visitor brought along.
+    pub fn adopted(&self) {
+        self.adopted.inc();
     }
 
     /// A line of the access log for which there was no room.
@@ -252,6 +259,8 @@ impl Observer for Metrics {
             Note::TokenSetReplacedElsewhere => "token_set_replaced_elsewhere",
             Note::RefreshTokenSalvaged => "refresh_token_salvaged",
             Note::SessionRecovered => "session_recovered",
+            Note::Erased => "erased",
+            Note::ErasurePostponed => "erasure_postponed",
         };
         self.visitor_events.with_label_values(&[event]).inc();
     }

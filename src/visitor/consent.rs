@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderName};
 
 use super::cookie::{CookieJar, is_ours};
 use super::cookies::{Cookies, Lookup, Place};
-use super::rules::ConsentRules;
+use super::rules::{ConsentPlace, ConsentRules};
 
 /// The cookies that decide who a visitor is, as one pass over a request finds them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub struct Seen<'a> {
 pub enum Consent {
     /// Nothing stands against a profile.
     Given,
-    /// The consent that the shop asks for is not there (yet).
+    /// The consent that the shop asks for is not there (yet): nothing is made and nothing used, and what is stored stays.
     Missing,
     /// The visitor opted out: no profile is made, none is used, and what is stored is removed.
     Refused,
@@ -41,6 +41,7 @@ impl<'a> Seen<'a> {
         let mut seen = Self::default();
         let visitor = jar.name().as_bytes();
         let recovery = jar.recovery_name().is_some();
+        let consent_cookie = rules.cookie();
         seen.place = Cookies::new(headers).each(|name, value| {
             let ours = is_ours(name, visitor);
             let Some(value) = value else {
@@ -53,11 +54,7 @@ impl<'a> Seen<'a> {
             }
             let is_name = |listed: &String| listed.as_bytes() == name;
             seen.opt_out |= rules.opt_out_cookies.iter().any(is_name);
-            if rules
-                .required_cookie
-                .as_ref()
-                .is_some_and(|required| is_name(&required.name))
-            {
+            if consent_cookie.is_some_and(|wanted| wanted.as_bytes() == name) {
                 seen.consent.see(value);
             }
             ours
@@ -74,19 +71,40 @@ pub fn consent(headers: &HeaderMap, seen: &Seen<'_>, rules: &ConsentRules) -> Co
     if rules.honour_gpc && headers.get(&GPC).is_some_and(|value| value == "1") {
         return Consent::Refused;
     }
-    match &rules.required_cookie {
-        None => Consent::Given,
-        Some(required) => match (seen.consent, &required.value) {
-            (Lookup::One(value), Some(wanted)) if value == wanted.as_bytes() => Consent::Given,
-            (Lookup::One(value), None) if !value.is_empty() => Consent::Given,
-            _ => Consent::Missing,
-        },
+    let Some(required) = &rules.required else {
+        return Consent::Given;
+    };
+    let found = match &required.place {
+        ConsentPlace::Cookie(_) => seen.consent,
+        ConsentPlace::Header(name) => {
+            let mut found = Lookup::Absent;
+            let values = headers.get_all(name).iter();
+            values.for_each(|value| found.see(value.as_bytes()));
+            found
+        }
+    };
+    let Lookup::One(value) = found else {
+        return Consent::Missing;
+    };
+    let refused = required.refused.as_ref();
+    if refused.is_some_and(|pattern| pattern.matches(value)) {
+        return Consent::Refused;
+    }
+    let given = match &required.given {
+        Some(pattern) => pattern.matches(value),
+        None => !value.is_empty(),
+    };
+    if given {
+        Consent::Given
+    } else {
+        Consent::Missing
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::rules::{CookieSettings, RequiredCookie};
+    use super::super::pattern::ValuePattern;
+    use super::super::rules::{CookieSettings, RequiredConsent};
     use super::*;
 
     fn jar(recovery: bool) -> CookieJar {
@@ -142,9 +160,10 @@ mod tests {
     #[test]
     fn invariant_9_a_required_cookie_that_is_missing_or_different_is_no_consent() {
         let required = |value: Option<&str>| ConsentRules {
-            required_cookie: Some(RequiredCookie {
-                name: "consent".into(),
-                value: value.map(Into::into),
+            required: Some(RequiredConsent {
+                place: ConsentPlace::Cookie("consent".into()),
+                given: value.map(ValuePattern::new),
+                refused: None,
             }),
             ..ConsentRules::default()
         };
@@ -159,16 +178,67 @@ mod tests {
     }
 
     #[test]
+    fn invariant_9_a_value_gives_consent_refuses_it_or_is_no_answer_yet() {
+        let places = [
+            (ConsentPlace::Cookie("OptanonConsent".into()), "cookie"),
+            (
+                ConsentPlace::Header(HeaderName::from_static("x-consent")),
+                "x-consent",
+            ),
+        ];
+        for (place, name) in places {
+            let rules = ConsentRules {
+                required: Some(RequiredConsent {
+                    place,
+                    given: Some(ValuePattern::new("*C0003:1*")),
+                    refused: Some(ValuePattern::new("*C0003:0*")),
+                }),
+                ..ConsentRules::default()
+            };
+            let says = |values: &[&str]| {
+                let prefix = if name == "cookie" {
+                    "OptanonConsent="
+                } else {
+                    ""
+                };
+                let mut headers = HeaderMap::new();
+                for value in values {
+                    let value = format!("{prefix}{value}").parse().unwrap();
+                    headers.append(name.parse::<HeaderName>().unwrap(), value);
+                }
+                consent(&headers, &rules)
+            };
+            let (yes, no) = (
+                "groups=C0001%3A1%2CC0003%3A1",
+                "groups=C0001%3A1%2CC0003%3A0",
+            );
+            assert_eq!(says(&[yes]), Consent::Given);
+            assert_eq!(says(&[no]), Consent::Refused);
+            assert_eq!(says(&["C0003:1,C0003:0"]), Consent::Refused, "a no is a no");
+            for unanswered in [
+                &["groups=C0001%3A1"][..],
+                &[""],
+                &[],
+                &[yes, yes],
+                &[no, yes],
+            ] {
+                assert_eq!(says(unanswered), Consent::Missing, "{unanswered:?}");
+            }
+        }
+    }
+
+    #[test]
     fn one_cookie_may_be_several_things() {
         let rules = ConsentRules {
             opt_out_cookies: vec!["dnt".into()],
-            required_cookie: Some(RequiredCookie {
-                name: "v".into(),
-                value: None,
+            required: Some(RequiredConsent {
+                place: ConsentPlace::Cookie("v".into()),
+                given: None,
+                refused: None,
             }),
             honour_gpc: true,
         };
-        let headers = headers(&[("cookie", "v=1; dnt; v=1")]);
+        let headers = headers(&[("cookie", "v=1; dnt")]);
         let seen = Seen::in_headers(&headers, &rules, &jar(false));
         let one = Lookup::One(&b"1"[..]);
         assert_eq!(

@@ -21,6 +21,8 @@ pub enum Namespace {
     Minted,
     /// Ids that the app names in a header.
     Header,
+    /// Ids that a cookie of the app's holds.
+    AppCookie,
 }
 
 // === impl VisitorId ===
@@ -94,8 +96,9 @@ impl IdentityKey {
     pub fn visitor_key(&self, namespace: Namespace, id: &[u8]) -> VisitorKey {
         let mut context = ring::hmac::Context::with_key(&self.0);
         context.update(match namespace {
-            Namespace::Minted => b"minted\0",
+            Namespace::Minted => &b"minted\0"[..],
             Namespace::Header => b"header\0",
+            Namespace::AppCookie => b"app-cookie\0",
         });
         context.update(id);
         let tag = context.sign();
@@ -119,10 +122,9 @@ mod tests {
     fn the_same_id_in_another_namespace_is_another_visitor() {
         let key = IdentityKey::new(&[7; 32]);
         let id = [1; 16];
-        assert_ne!(
-            key.visitor_key(Namespace::Minted, &id),
-            key.visitor_key(Namespace::Header, &id)
-        );
+        let namespaces = [Namespace::Minted, Namespace::Header, Namespace::AppCookie];
+        let keys = namespaces.map(|namespace| key.visitor_key(namespace, &id));
+        assert!(keys[0] != keys[1] && keys[0] != keys[2] && keys[1] != keys[2]);
         assert_eq!(
             key.visitor_key(Namespace::Minted, &id),
             key.visitor_key(Namespace::Minted, &id)

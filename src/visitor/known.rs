@@ -8,7 +8,7 @@
 use parking_lot::Mutex;
 use subtle::ConstantTimeEq;
 
-use super::cookie::{CookieJar, ENCODED, Issued};
+use super::cookie::{Age, CookieJar, ENCODED, Issued};
 use super::id::{IdentityKey, Namespace, VisitorId, VisitorKey};
 use crate::clock::Timestamp;
 
@@ -19,7 +19,8 @@ pub struct KnownCookies(Box<[Mutex<Option<Known>>]>);
 struct Known {
     value: Words,
     issued: Issued,
-    visitor: KnownVisitor,
+    key: VisitorKey,
+    id: VisitorId,
 }
 
 /// A visitor who is known by a cookie.
@@ -29,6 +30,8 @@ pub struct KnownVisitor {
     pub key: VisitorKey,
     /// What the cookie says.
     pub id: VisitorId,
+    /// How old the cookie is, if it is due to be set anew.
+    pub renewal: Option<Issued>,
 }
 
 /// A value as eight words.
@@ -66,24 +69,22 @@ impl KnownCookies {
         if let Some(known) = known
             && bool::from(known.value.ct_eq(&words))
         {
-            return jar.is_current(known.issued, now).then_some(known.visitor);
+            return known.at(now, jar);
         }
         let verified = jar.verify(value)?;
-        if !jar.is_current(verified.issued, now) {
+        if jar.age(verified.issued, now) == Age::Over {
             return None;
         }
-        let visitor = KnownVisitor {
+        let visitor = Known {
+            value: words,
+            issued: verified.issued,
             key: identity_key.visitor_key(Namespace::Minted, verified.id.as_bytes()),
             id: verified.id,
         };
         if let Some(mut known) = place.try_lock() {
-            *known = Some(Known {
-                value: words,
-                issued: verified.issued,
-                visitor,
-            });
+            *known = Some(visitor);
         }
-        Some(visitor)
+        visitor.at(now, jar)
     }
 
     /// The place of a value: its last characters are the MAC's, which spreads authentic ones evenly. A forger may choose a
@@ -91,6 +92,20 @@ impl KnownCookies {
     fn place(&self, words: &Words) -> &Mutex<Option<Known>> {
         let hash = (words[WORDS - 3] ^ words[WORDS - 2]).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         &self.0[(hash >> 32) as usize % self.0.len()]
+    }
+}
+
+impl Known {
+    fn at(self, now: Timestamp, jar: &CookieJar) -> Option<KnownVisitor> {
+        let Self {
+            issued, key, id, ..
+        } = self;
+        let renewal = match jar.age(issued, now) {
+            Age::Good => None,
+            Age::RenewalDue => Some(issued),
+            Age::Over => return None,
+        };
+        Some(KnownVisitor { key, id, renewal })
     }
 }
 

@@ -9,15 +9,19 @@ mod cookies;
 mod creation;
 mod id;
 mod known;
+mod pattern;
 mod rules;
 mod source;
 
 pub use bots::is_bot;
 pub use consent::{Consent, Seen, consent};
-pub use cookie::{CookieJar, Minted, is_ours};
+pub use cookie::{CookieJar, Issued, Minted, is_ours};
 pub use cookies::{Change, Cookies, Lookup, Place};
 pub use creation::{Arrival, may_create};
 pub use id::{IdentityKey, Namespace, VisitorId, VisitorKey};
 pub use known::{KnownCookies, KnownVisitor};
-pub use rules::{ConsentRules, CookieSettings, CreateOn, CreationRules, RequiredCookie, SameSite};
-pub use source::VisitorSource;
+pub use pattern::ValuePattern;
+pub use rules::{
+    ConsentPlace, ConsentRules, CookieSettings, CreateOn, CreationRules, RequiredConsent, SameSite,
+};
+pub use source::{VisitorSource, app_cookie_id, header_id};

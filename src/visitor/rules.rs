@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use http::HeaderName;
+
+use super::pattern::ValuePattern;
+
 /// The visitor cookie's name and attributes (RFC 6265bis §4.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CookieSettings {
@@ -11,8 +15,12 @@ pub struct CookieSettings {
     pub secure: bool,
     /// When the browser sends it on requests from other sites.
     pub same_site: SameSite,
-    /// How long it lives from its minting; an older one is the same as none.
+    /// How long it lives after it was last set; an older one is the same as none.
     pub max_age: Duration,
+    /// How long the visitor is known by it in all, from the first minting; `None`: for as long as they come back in time.
+    pub max_life: Option<Duration>,
+    /// How old it is when it is set anew.
+    pub renew_after: Duration,
     /// The domain, where subdomains share the visitor.
     pub domain: Option<String>,
     /// The path.
@@ -37,19 +45,42 @@ pub enum SameSite {
 pub struct ConsentRules {
     /// Cookies whose mere presence means that the visitor opted out.
     pub opt_out_cookies: Vec<String>,
-    /// The cookie that must be there, if the shop asks for consent first.
-    pub required_cookie: Option<RequiredCookie>,
+    /// What must be there, if the shop asks for consent first.
+    pub required: Option<RequiredConsent>,
     /// Whether `Sec-GPC: 1` (Global Privacy Control) counts as an opt-out.
     pub honour_gpc: bool,
 }
 
-/// A cookie that must be there before a visitor may cost a profile.
+/// What must be there before a visitor may cost a profile.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequiredCookie {
-    /// Its name.
-    pub name: String,
-    /// Its exact value; `None`: any but the empty one.
-    pub value: Option<String>,
+pub struct RequiredConsent {
+    /// Where it stands.
+    pub place: ConsentPlace,
+    /// The values that give consent; `None`: any but the empty one.
+    pub given: Option<ValuePattern>,
+    /// The values that refuse or withdraw it; `None`: none does. Every other value is no answer yet.
+    pub refused: Option<ValuePattern>,
+}
+
+/// Where consent stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConsentPlace {
+    /// In the cookie of this name.
+    Cookie(String),
+    /// In this header.
+    Header(HeaderName),
+}
+
+// === impl ConsentRules ===
+
+impl ConsentRules {
+    /// The consent cookie's name, if that is where consent stands.
+    pub(super) fn cookie(&self) -> Option<&str> {
+        match &self.required.as_ref()?.place {
+            ConsentPlace::Cookie(name) => Some(name),
+            ConsentPlace::Header(_) => None,
+        }
+    }
 }
 
 /// When a visitor whom the store does not know may cost a profile.
@@ -61,6 +92,8 @@ pub struct CreationRules {
     pub exclude_bots: bool,
     /// Further parts of a `User-Agent` that mark a bot, in lower case.
     pub extra_bots: Vec<String>,
+    /// The cookie in which a visitor may carry a token of the vendor's, which then serves in place of a new profile.
+    pub adopt_cookie: Option<String>,
 }
 
 /// Which request of a client without a visitor cookie creates.
@@ -82,6 +115,8 @@ impl Default for CookieSettings {
             secure: true,
             same_site: SameSite::Lax,
             max_age: Duration::from_secs(400 * 24 * 3600),
+            max_life: None,
+            renew_after: Duration::from_secs(40 * 24 * 3600),
             domain: None,
             path: "/".into(),
             recovery: false,
@@ -93,7 +128,7 @@ impl Default for ConsentRules {
     fn default() -> Self {
         Self {
             opt_out_cookies: vec!["dressipi_dnt".into()],
-            required_cookie: None,
+            required: None,
             honour_gpc: true,
         }
     }
@@ -105,6 +140,7 @@ impl Default for CreationRules {
             create: CreateOn::FirstRequest,
             exclude_bots: true,
             extra_bots: Vec::new(),
+            adopt_cookie: None,
         }
     }
 }

@@ -4,17 +4,25 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
-use super::dressipi::Parsed;
 use super::names;
 use super::report::{Report, element, key};
-use crate::config::{Listener, file};
-use crate::visitor::VisitorSource;
+use crate::config::{IdentityPeers, Listener, file};
+use crate::dressipi::Headers;
+use crate::visitor::{VisitorSource, is_ours};
+
+/// Names that have a meaning already.
+pub(super) struct Names<'a> {
+    /// The headers that carry our credentials.
+    pub(super) dressipi: &'a Headers,
+    /// The visitor cookie.
+    pub(super) cookie: &'a str,
+}
 
 /// The listeners that make sense.
 pub(super) fn parse(
     report: &mut Report<'_>,
     raw: Option<Vec<file::Listener>>,
-    dressipi: &Parsed,
+    names: &Names<'_>,
 ) -> Vec<Listener> {
     let raw = raw.unwrap_or_default();
     if raw.is_empty() {
@@ -35,19 +43,20 @@ pub(super) fn parse(
             let message = format!("{address} is taken by another listener ({})", other.address);
             report.problem(&key(&path, "address"), message);
         }
-        let trusted = raw.trusted.unwrap_or(false)
-            || address.is_none_or(|address| address.ip().is_loopback());
-        let visitor = sources(
+        let local = address.is_none_or(|address| is_of_this_host(&address));
+        let trusted = local || raw.identity_peers.is_some();
+        let visitor = sources(report, &key(&path, "visitor"), raw.visitor, trusted, names);
+        let peers_path = key(&path, "identity_peers");
+        let identity_peers = identity_peers(report, &peers_path, raw.identity_peers, &visitor);
+        let trusted_proxies = nets(
             report,
-            &key(&path, "visitor"),
-            raw.visitor,
-            trusted,
-            dressipi,
+            &key(&path, "trusted_proxies"),
+            raw.trusted_proxies.unwrap_or_default(),
         );
-        let trusted_proxies = proxies(report, &key(&path, "trusted_proxies"), raw.trusted_proxies);
         listeners.extend(address.map(|address| Listener {
             address,
             visitor,
+            identity_peers,
             trusted_proxies,
         }));
     }
@@ -86,6 +95,36 @@ pub(super) fn address(
     address
 }
 
+/// Whether nobody but processes of this host can connect there.
+fn is_of_this_host(address: &SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+/// Who may name visitors in a header. Where nobody is listed, that a source may be a header at all has been settled.
+fn identity_peers(
+    report: &mut Report<'_>,
+    path: &str,
+    raw: Option<Vec<String>>,
+    sources: &[VisitorSource],
+) -> IdentityPeers {
+    let Some(raw) = raw else {
+        return IdentityPeers::All;
+    };
+    let by_header = |source: &VisitorSource| matches!(source, VisitorSource::Header(_));
+    if !sources.iter().any(by_header) {
+        let hint = "leave it out, or name visitors with \"header:<name>\" in visitor";
+        report.warning(
+            path,
+            "says who may name visitors in a header, and no header does",
+            hint,
+        );
+    } else if raw.is_empty() {
+        let hint = "the addresses or networks of the app, such as \"10.1.0.0/16\"";
+        report.problem_hint(path, "lets nobody name visitors", hint);
+    }
+    IdentityPeers::Listed(nets(report, path, raw))
+}
+
 /// Whether the second of two listeners cannot be bound.
 pub(super) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     let same_family = a.is_ipv4() == b.is_ipv4();
@@ -99,7 +138,7 @@ fn sources(
     path: &str,
     raw: Option<Vec<String>>,
     trusted: bool,
-    dressipi: &Parsed,
+    names: &Names<'_>,
 ) -> Vec<VisitorSource> {
     let Some(raw) = raw else {
         return vec![VisitorSource::Cookie];
@@ -117,14 +156,14 @@ fn sources(
         if report.broken(&path) {
             continue;
         }
-        let Some(source) = source(report, &path, text, dressipi) else {
+        let Some(source) = source(report, &path, text, names) else {
             continue;
         };
         if matches!(source, VisitorSource::Header(_)) && !trusted {
             report.problem_hint(
                 &path,
                 "would let everybody who can connect be any visitor",
-                "listen on a loopback address; or, where only the app can connect, say so with trusted = true",
+                "list the addresses or networks of the app in identity_peers, such as [\"10.1.0.0/16\"]; or listen on a loopback address",
             );
         }
         if sources.contains(&source) {
@@ -139,18 +178,30 @@ fn source(
     report: &mut Report<'_>,
     path: &str,
     text: &str,
-    dressipi: &Parsed,
+    names: &Names<'_>,
 ) -> Option<VisitorSource> {
     let name = match text.trim().split_once(':') {
         None if text.trim() == "cookie" => return Some(VisitorSource::Cookie),
         Some(("header", name)) => names::header(report, path, name)?,
+        Some(("app-cookie", name)) => {
+            names::cookie(report, path, name);
+            if is_ours(name.as_bytes(), names.cookie.as_bytes()) {
+                let message = format!("{name:?} is the sidecar's own cookie and not the app's");
+                report.problem_hint(path, message, "\"cookie\" looks for that one");
+            }
+            return Some(VisitorSource::AppCookie(name.to_owned()));
+        }
         _ => {
             let message = format!("{text:?} is not a visitor source");
-            report.problem_hint(path, message, "\"cookie\" or \"header:<name>\"");
+            report.problem_hint(
+                path,
+                message,
+                "\"cookie\", \"header:<name>\" or \"app-cookie:<name>\"",
+            );
             return None;
         }
     };
-    if names::is_credential(&name, &dressipi.headers) {
+    if names::is_credential(&name, names.dressipi) {
         let message = format!("the header `{name}` carries credentials and cannot name a visitor");
         report.problem_hint(
             path,
@@ -162,9 +213,9 @@ fn source(
     Some(VisitorSource::Header(name))
 }
 
-fn proxies(report: &mut Report<'_>, path: &str, raw: Option<Vec<String>>) -> Vec<IpNet> {
+fn nets(report: &mut Report<'_>, path: &str, raw: Vec<String>) -> Vec<IpNet> {
     let mut nets = Vec::new();
-    for (number, text) in raw.unwrap_or_default().iter().enumerate() {
+    for (number, text) in raw.iter().enumerate() {
         let path = element(path, number);
         let text = text.trim();
         let net = text

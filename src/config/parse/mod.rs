@@ -33,11 +33,15 @@ pub(super) fn parse(
     let file = report.take_file();
 
     let dressipi = dressipi::parse(&mut report, file.dressipi);
-    let listeners = listeners::parse(&mut report, file.listeners, &dressipi);
-    let admin = process::admin(&mut report, file.admin, &listeners);
     let cookie = visitor::cookie(&mut report, file.cookie.unwrap_or_default());
+    let names = listeners::Names {
+        dressipi: &dressipi.headers,
+        cookie: &cookie.name,
+    };
+    let listeners = listeners::parse(&mut report, file.listeners, &names);
+    let admin = process::admin(&mut report, file.admin, &listeners);
     let consent = visitor::consent(&mut report, file.consent.unwrap_or_default(), &cookie);
-    let creation = visitor::creation(&mut report, file.creation.unwrap_or_default());
+    let creation = visitor::creation(&mut report, file.creation.unwrap_or_default(), &cookie);
     let oauth_timeout = dressipi.settings.as_ref().map(|settings| settings.timeout);
     let (session, store) = session::parse(
         &mut report,

@@ -9,7 +9,8 @@ use crate::config::model::Listener;
 use crate::config::values;
 use crate::session::StoreSettings;
 use crate::visitor::{
-    ConsentRules, CookieSettings, CreateOn, CreationRules, RequiredCookie, SameSite, VisitorSource,
+    ConsentPlace, ConsentRules, CookieSettings, CreateOn, CreationRules, RequiredConsent, SameSite,
+    ValuePattern, VisitorSource, is_ours,
 };
 
 /// What browsers cap a cookie's life at (RFC 6265bis §5.5).
@@ -19,6 +20,7 @@ const LONGEST_LIFE: Duration = Duration::from_secs(400 * 24 * 3600);
 pub(super) fn cookie(report: &mut Report<'_>, raw: file::Cookie) -> CookieSettings {
     let at = |name| key("cookie", name);
     let default = CookieSettings::default();
+    let max_age = report.positive(&at("max_age"), raw.max_age, default.max_age);
     let cookie = CookieSettings {
         name: raw.name.unwrap_or(default.name),
         secure: raw.secure.unwrap_or(default.secure),
@@ -29,7 +31,11 @@ pub(super) fn cookie(report: &mut Report<'_>, raw: file::Cookie) -> CookieSettin
                 values::SameSite::Strict => SameSite::Strict,
                 values::SameSite::None => SameSite::None,
             }),
-        max_age: report.positive(&at("max_age"), raw.max_age, default.max_age),
+        max_age,
+        max_life: raw
+            .max_life
+            .map(|life| report.positive(&at("max_life"), Some(life), LONGEST_LIFE)),
+        renew_after: report.positive(&at("renew_after"), raw.renew_after, max_age / 10),
         domain: raw.domain,
         path: raw.path.unwrap_or(default.path),
         recovery: raw.recovery.unwrap_or(default.recovery),
@@ -51,6 +57,7 @@ pub(super) fn cookie(report: &mut Report<'_>, raw: file::Cookie) -> CookieSettin
             "must be whole seconds, as the cookie's Max-Age is",
         );
     }
+    lives(report, &cookie);
     let host = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-';
     if let Some(domain) = &cookie.domain
         && (domain.is_empty() || domain.starts_with('.') || !domain.chars().all(host))
@@ -75,6 +82,17 @@ pub(super) fn cookie(report: &mut Report<'_>, raw: file::Cookie) -> CookieSettin
         report.warning(&at("secure"), message, "switch it off on localhost only");
     }
     cookie
+}
+
+/// Whether the cookie's lives fit together.
+fn lives(report: &mut Report<'_>, cookie: &CookieSettings) {
+    if cookie.renew_after >= cookie.max_age && !cookie.max_age.is_zero() {
+        report.problem_hint(
+            "cookie.renew_after",
+            "is no shorter than max_age: the cookie would be over before it is set anew",
+            "leave it out for a tenth of max_age",
+        );
+    }
 }
 
 /// Whether recovery cookies would ever bring anybody back.
@@ -149,12 +167,15 @@ fn prefixes(report: &mut Report<'_>, cookie: &CookieSettings) {
 /// What counts as consent.
 pub(super) fn consent(
     report: &mut Report<'_>,
-    raw: file::Consent,
+    mut raw: file::Consent,
     cookie: &CookieSettings,
 ) -> ConsentRules {
     let at = |name| key("consent", name);
     let default = ConsentRules::default();
-    let opt_out_cookies = raw.opt_out_cookies.unwrap_or(default.opt_out_cookies);
+    let opt_out_cookies = raw
+        .opt_out_cookies
+        .take()
+        .unwrap_or(default.opt_out_cookies);
     cookies(report, &at("opt_out_cookies"), &opt_out_cookies);
     if let Some(number) = opt_out_cookies.iter().position(|name| *name == cookie.name) {
         let path = element(&at("opt_out_cookies"), number);
@@ -163,39 +184,86 @@ pub(super) fn consent(
             "is the visitor cookie: every visitor would have opted out",
         );
     }
-    if raw.required_value.is_some()
-        && raw.required_cookie.is_none()
-        && !report.broken(&at("required_cookie"))
-    {
+    let named = raw.required_cookie.is_some()
+        || raw.required_header.is_some()
+        || report.broken(&at("required_cookie"))
+        || report.broken(&at("required_header"));
+    let place = consent_place(report, &raw, cookie, &opt_out_cookies);
+    let given = value_pattern(report, &at("required_value"), raw.required_value, named);
+    let refused = value_pattern(report, &at("refused_value"), raw.refused_value, named);
+    if refused.as_ref().is_some_and(ValuePattern::matches_all) {
         report.problem_hint(
-            &at("required_value"),
-            "is the value of no cookie",
-            "name the cookie in required_cookie",
+            &at("refused_value"),
+            "is what every value matches: nobody could consent",
+            "write what a refusal looks like, such as \"*C0003:0*\"",
         );
     }
-    if raw.required_value.as_deref() == Some("") {
-        let hint = "leave it out if any value will do";
-        report.problem_hint(&at("required_value"), "is empty", hint);
-    }
-    if let Some(name) = &raw.required_cookie {
-        names::cookie(report, &at("required_cookie"), name);
-        if *name == cookie.name {
-            let message = "is the visitor cookie, which is no consent";
-            report.problem(&at("required_cookie"), message);
-        }
-        if opt_out_cookies.contains(name) {
-            let message = format!("{name:?} is an opt-out cookie too: nobody could consent");
-            report.problem(&at("required_cookie"), message);
-        }
+    if refused.is_some() && refused == given {
+        let message = "is the value that gives consent, too: nobody could consent";
+        report.problem(&at("refused_value"), message);
     }
     ConsentRules {
         opt_out_cookies,
-        required_cookie: raw.required_cookie.map(|name| RequiredCookie {
-            name,
-            value: raw.required_value,
+        required: place.map(|place| RequiredConsent {
+            place,
+            given,
+            refused,
         }),
         honour_gpc: raw.honour_gpc.unwrap_or(default.honour_gpc),
     }
+}
+
+/// Where consent stands, if the shop asks for it.
+fn consent_place(
+    report: &mut Report<'_>,
+    raw: &file::Consent,
+    cookie: &CookieSettings,
+    opt_out_cookies: &[String],
+) -> Option<ConsentPlace> {
+    let at = |name| key("consent", name);
+    if raw.required_cookie.is_some() && raw.required_header.is_some() {
+        let hint = "leave out one of the two";
+        report.problem_hint(
+            &at("required_header"),
+            "is a second place for consent beside required_cookie",
+            hint,
+        );
+    }
+    if let Some(name) = &raw.required_header {
+        return names::header(report, &at("required_header"), name).map(ConsentPlace::Header);
+    }
+    let name = raw.required_cookie.as_ref()?;
+    names::cookie(report, &at("required_cookie"), name);
+    if *name == cookie.name {
+        let message = "is the visitor cookie, which is no consent";
+        report.problem(&at("required_cookie"), message);
+    }
+    if opt_out_cookies.contains(name) {
+        let message = format!("{name:?} is an opt-out cookie too: nobody could consent");
+        report.problem(&at("required_cookie"), message);
+    }
+    Some(ConsentPlace::Cookie(name.clone()))
+}
+
+/// A pattern for the value of consent, which stands in a place that is `named`.
+fn value_pattern(
+    report: &mut Report<'_>,
+    path: &str,
+    text: Option<String>,
+    named: bool,
+) -> Option<ValuePattern> {
+    let text = text?;
+    if !named {
+        report.problem_hint(
+            path,
+            "is the value of nothing",
+            "name the cookie in required_cookie, or the header in required_header",
+        );
+    }
+    if text.is_empty() {
+        report.problem_hint(path, "is empty", "leave it out if it does not matter");
+    }
+    Some(ValuePattern::new(&text))
 }
 
 /// Names of cookies.
@@ -209,7 +277,11 @@ pub(super) fn cookies(report: &mut Report<'_>, path: &str, names: &[String]) {
 }
 
 /// When a visitor may cost a profile.
-pub(super) fn creation(report: &mut Report<'_>, raw: file::Creation) -> CreationRules {
+pub(super) fn creation(
+    report: &mut Report<'_>,
+    raw: file::Creation,
+    cookie: &CookieSettings,
+) -> CreationRules {
     let default = CreationRules::default();
     let extra_bots = raw.extra_bots.unwrap_or(default.extra_bots);
     for (number, part) in extra_bots.iter().enumerate() {
@@ -218,7 +290,19 @@ pub(super) fn creation(report: &mut Report<'_>, raw: file::Creation) -> Creation
             report.problem(&path, "is empty, which is a part of every User-Agent");
         }
     }
+    if let Some(name) = &raw.adopt_cookie {
+        names::cookie(report, "creation.adopt_cookie", name);
+        if is_ours(name.as_bytes(), cookie.name.as_bytes()) {
+            let hint = "the vendor's is \"dressipi_jwt\"";
+            report.problem_hint(
+                "creation.adopt_cookie",
+                "is the sidecar's own cookie, which holds no token of the vendor's",
+                hint,
+            );
+        }
+    }
     CreationRules {
+        adopt_cookie: raw.adopt_cookie,
         create: raw.create.map_or(default.create, |create| match create {
             values::Create::FirstRequest => CreateOn::FirstRequest,
             values::Create::Navigation => CreateOn::Navigation,

@@ -380,6 +380,11 @@ impl Flow {
         Step::Do(self, command)
     }
 
+    /// Ends it where it is: its visitor has been erased.
+    pub fn erased(self) -> Done {
+        self.finish(Err(Unavailable::Erased))
+    }
+
     fn finish(self, result: Result<TokenSet, Unavailable>) -> Done {
         Done {
             result,

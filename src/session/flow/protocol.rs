@@ -149,6 +149,10 @@ pub enum Note {
     RefreshTokenSalvaged,
     /// The store had no record of a visitor who carried one.
     SessionRecovered,
+    /// A visitor's record was removed at their wish.
+    Erased,
+    /// It could not be removed yet.
+    ErasurePostponed,
 }
 
 // === impl Unavailable ===
