@@ -27,7 +27,7 @@ use tokio::task::JoinSet;
 
 use crate::admin::{Admin, AdminParts, Health};
 use crate::clock::{Clock, SteadyClock, SystemClock};
-use crate::config::Config;
+use crate::config::{Config, ListenAddress};
 use crate::dressipi::{BuildError, Client};
 use crate::gate::{Census, Gated, GatedParts};
 use crate::proxy::{Proxy, ProxyParts, Snapshot, SnapshotError, resolve_forever, resolve_once};
@@ -104,7 +104,7 @@ pub enum StartError {
         /// The configuration key.
         key: String,
         /// The address.
-        address: SocketAddr,
+        address: ListenAddress,
         /// Why.
         source: io::Error,
     },
@@ -153,13 +153,13 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
     for (index, listener) in config.listeners.iter().enumerate() {
         sockets.push(bind(
             &format!("listeners[{index}].address"),
-            listener.address,
+            &listener.address,
         )?);
     }
     let admin = config
         .admin
         .as_ref()
-        .map(|admin| bind("admin.address", admin.address))
+        .map(|admin| bind("admin.address", &ListenAddress::Tcp(admin.address)))
         .transpose()?;
     let admin_token = config.admin.as_ref().and_then(|admin| admin.token.clone());
     let _ = tokio::time::timeout(RESOLVE_BOUND, resolve_once(&snapshot)).await;
@@ -344,8 +344,10 @@ fn server_conf(config: &Config) -> Arc<ServerConf> {
 }
 
 /// Binds here and not in pingora, which would panic on an address in use.
-fn bind(key: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+fn bind(key: &str, address: &ListenAddress) -> Result<(TcpListener, SocketAddr), StartError> {
     let listen = || {
+        // No configuration leads to another kind yet.
+        let address = address.tcp().ok_or(io::ErrorKind::Unsupported)?;
         let socket = match address {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,
             SocketAddr::V6(_) => TcpSocket::new_v6()?,
@@ -358,7 +360,7 @@ fn bind(key: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), Sta
     };
     listen().map_err(|source| StartError::Bind {
         key: key.to_owned(),
-        address,
+        address: address.clone(),
         source,
     })
 }

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::dressipi::Parsed;
 use super::names;
 use super::report::{Report, element, key};
-use crate::config::{Listener, file};
+use crate::config::{ListenAddress, Listener, file};
 use crate::visitor::VisitorSource;
 
 /// The listeners that make sense.
@@ -30,13 +30,14 @@ pub(super) fn parse(
         if let Some(address) = address
             && let Some(other) = listeners
                 .iter()
-                .find(|other| overlap(other.address, address))
+                .find(|other| overlap(&other.address, address))
         {
             let message = format!("{address} is taken by another listener ({})", other.address);
             report.problem(&key(&path, "address"), message);
         }
-        let trusted = raw.trusted.unwrap_or(false)
-            || address.is_none_or(|address| address.ip().is_loopback());
+        let address = address.map(ListenAddress::Tcp);
+        let trusted =
+            raw.trusted.unwrap_or(false) || address.as_ref().is_none_or(ListenAddress::is_local);
         let visitor = sources(
             report,
             &key(&path, "visitor"),
@@ -87,7 +88,10 @@ pub(super) fn address(
 }
 
 /// Whether the second of two listeners cannot be bound.
-pub(super) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+pub(super) fn overlap(a: &ListenAddress, b: SocketAddr) -> bool {
+    let Some(a) = a.tcp() else {
+        return false;
+    };
     let same_family = a.is_ipv4() == b.is_ipv4();
     let same_host =
         a.ip() == b.ip() || (same_family && (a.ip().is_unspecified() || b.ip().is_unspecified()));
@@ -186,7 +190,10 @@ mod tests {
 
     #[test]
     fn addresses_overlap_where_the_kernel_says_so() {
-        let overlap = |a: &str, b: &str| overlap(a.parse().unwrap(), b.parse().unwrap());
+        let overlap = |a: &str, b: &str| {
+            let a = ListenAddress::Tcp(a.parse().unwrap());
+            overlap(&a, b.parse().unwrap())
+        };
         assert!(overlap("127.0.0.1:80", "127.0.0.1:80"));
         assert!(overlap("0.0.0.0:80", "127.0.0.1:80"));
         assert!(!overlap("127.0.0.1:80", "127.0.0.2:80"));
