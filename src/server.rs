@@ -29,7 +29,7 @@ use crate::admin::{Admin, AdminParts, Health};
 use crate::clock::{Clock, SteadyClock, SystemClock};
 use crate::config::{Config, ListenAddress};
 use crate::dressipi::{BuildError, Client};
-use crate::gate::{Census, Gated, GatedParts};
+use crate::gate::{Census, Gated, GatedParts, Tls};
 use crate::proxy::{Proxy, ProxyParts, Snapshot, SnapshotError, resolve_forever, resolve_once};
 use crate::session::{
     Created, FlowRuntime, GuardedStore, Keyring, KeyringError, Manager, MemoryStore,
@@ -37,6 +37,7 @@ use crate::session::{
     VaultError, loose_mode,
 };
 use crate::telemetry::{AccessLog, AccessLogGuard, InFlight, Metrics};
+use crate::tls::FilesError;
 use crate::visitor::CookieJar;
 
 /// A sidecar that serves.
@@ -98,6 +99,14 @@ pub enum StartError {
     /// The access log's thread.
     #[error("the thread of the access log cannot be started: {0}")]
     AccessLog(io::Error),
+    /// The certificate files of a listener.
+    #[error("{key}: {source}")]
+    Tls {
+        /// The configuration key.
+        key: String,
+        /// What is wrong with them.
+        source: FilesError,
+    },
     /// An address cannot be listened on.
     #[error("{key}: {address} cannot be listened on: {source}")]
     Bind {
@@ -188,6 +197,20 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
         config.limits.connections_per_address,
     );
     for (listener, (socket, address)) in sockets.into_iter().enumerate() {
+        let tls = match config.listeners[listener].tls.clone() {
+            None => None,
+            Some(settings) => {
+                let name = config.listeners[listener].address.to_string();
+                let opened = Tls::new(settings, name, metrics.clone());
+                let (tls, files) = opened.map_err(|source| StartError::Tls {
+                    key: format!("listeners[{listener}].tls"),
+                    source,
+                })?;
+                let tls = Arc::new(tls);
+                running.background.spawn(tls.clone().follow(files));
+                Some(tls)
+            }
+        };
         let proxy = Proxy::new(ProxyParts {
             snapshot: snapshot.clone(),
             listener,
@@ -201,6 +224,7 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
             limits: config.limits.clone(),
             census: census.clone(),
             trusted_proxies: config.listeners[listener].trusted_proxies.clone(),
+            tls,
             metrics: metrics.clone(),
         };
         running.addresses.push(address);

@@ -27,3 +27,4 @@ mod store_redis_failover;
 mod streams;
 mod support;
 mod tls;
+mod tls_listener;

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 
 use crate::secret::Secret;
 use crate::session::{Settings as SessionSettings, StoreSettings};
+use crate::tls::ServerTls;
 use crate::visitor::{ConsentRules, CookieSettings, CreationRules, VisitorSource};
 
 /// Everything that a running sidecar goes by.
@@ -49,6 +50,8 @@ pub struct Config {
 pub struct Listener {
     /// The address.
     pub address: ListenAddress,
+    /// TLS, if it is spoken.
+    pub tls: Option<ServerTls>,
     /// Where visitors' identities are looked for, in this order.
     pub visitor: Vec<VisitorSource>,
     /// Peers whose `X-Forwarded-*` and `Forwarded` headers are believed and extended; others' are replaced.

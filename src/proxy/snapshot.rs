@@ -31,6 +31,8 @@ pub struct Snapshot {
 pub(super) struct ListenerRules {
     pub(super) sources: Vec<VisitorSource>,
     pub(super) trusted_proxies: Vec<IpNet>,
+    /// What clients speak here, `http` or `https`.
+    pub(super) scheme: HeaderValue,
 }
 
 /// The rules about visitors.
@@ -101,6 +103,10 @@ impl Snapshot {
                 .map(|listener| ListenerRules {
                     sources: listener.visitor.clone(),
                     trusted_proxies: listener.trusted_proxies.clone(),
+                    scheme: HeaderValue::from_static(match listener.tls {
+                        Some(_) => "https",
+                        None => "http",
+                    }),
                 })
                 .collect(),
             visitors: VisitorRules {

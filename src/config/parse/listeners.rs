@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 
 use super::dressipi::Parsed;
-use super::names;
 use super::report::{Report, element, key};
+use super::{listener_tls, names};
 use crate::config::{ListenAddress, Listener, file};
 use crate::visitor::VisitorSource;
 
@@ -46,8 +46,10 @@ pub(super) fn parse(
             dressipi,
         );
         let trusted_proxies = proxies(report, &key(&path, "trusted_proxies"), raw.trusted_proxies);
+        let tls = listener_tls::parse(report, &key(&path, "tls"), raw.tls);
         listeners.extend(address.map(|address| Listener {
             address,
+            tls,
             visitor,
             trusted_proxies,
         }));
