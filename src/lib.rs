@@ -1,7 +1,7 @@
 //! `dressipi-sidecar`: an authenticating reverse proxy for the Dressipi API. One visitor, one profile, whatever happens.
 //!
 //! Imports point one way, and `tests/layers.rs` holds that:
-//! `clock, secret → oauth, visitor → session → dressipi → config → telemetry → gate → proxy, admin → server → cli`.
+//! `clock, secret, tls → oauth, visitor → session → dressipi → config → telemetry → gate → proxy, admin → server → cli`.
 //! The `simulator` stands apart: it shares nothing with the client that it tests.
 
 pub mod admin;
@@ -17,4 +17,5 @@ pub mod server;
 pub mod session;
 pub mod simulator;
 pub mod telemetry;
+pub mod tls;
 pub mod visitor;

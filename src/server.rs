@@ -27,9 +27,9 @@ use tokio::task::JoinSet;
 
 use crate::admin::{Admin, AdminParts, Health};
 use crate::clock::{Clock, SteadyClock, SystemClock};
-use crate::config::Config;
+use crate::config::{Config, ListenAddress};
 use crate::dressipi::{BuildError, Client};
-use crate::gate::{Census, Gated, GatedParts};
+use crate::gate::{Census, Gated, GatedParts, Tls};
 use crate::proxy::{Proxy, ProxyParts, Snapshot, SnapshotError, resolve_forever, resolve_once};
 use crate::session::{
     Created, FlowRuntime, GuardedStore, Keyring, KeyringError, Manager, MemoryStore,
@@ -37,6 +37,7 @@ use crate::session::{
     VaultError, loose_mode,
 };
 use crate::telemetry::{AccessLog, AccessLogGuard, InFlight, Metrics};
+use crate::tls::FilesError;
 use crate::visitor::CookieJar;
 
 /// A sidecar that serves.
@@ -98,13 +99,21 @@ pub enum StartError {
     /// The access log's thread.
     #[error("the thread of the access log cannot be started: {0}")]
     AccessLog(io::Error),
+    /// The certificate files of a listener.
+    #[error("{key}: {source}")]
+    Tls {
+        /// The configuration key.
+        key: String,
+        /// What is wrong with them.
+        source: FilesError,
+    },
     /// An address cannot be listened on.
     #[error("{key}: {address} cannot be listened on: {source}")]
     Bind {
         /// The configuration key.
         key: String,
         /// The address.
-        address: SocketAddr,
+        address: ListenAddress,
         /// Why.
         source: io::Error,
     },
@@ -153,13 +162,13 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
     for (index, listener) in config.listeners.iter().enumerate() {
         sockets.push(bind(
             &format!("listeners[{index}].address"),
-            listener.address,
+            &listener.address,
         )?);
     }
     let admin = config
         .admin
         .as_ref()
-        .map(|admin| bind("admin.address", admin.address))
+        .map(|admin| bind("admin.address", &ListenAddress::Tcp(admin.address)))
         .transpose()?;
     let admin_token = config.admin.as_ref().and_then(|admin| admin.token.clone());
     let _ = tokio::time::timeout(RESOLVE_BOUND, resolve_once(&snapshot)).await;
@@ -188,6 +197,20 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
         config.limits.connections_per_address,
     );
     for (listener, (socket, address)) in sockets.into_iter().enumerate() {
+        let tls = match config.listeners[listener].tls.clone() {
+            None => None,
+            Some(settings) => {
+                let name = config.listeners[listener].address.to_string();
+                let opened = Tls::new(settings, name, metrics.clone());
+                let (tls, files) = opened.map_err(|source| StartError::Tls {
+                    key: format!("listeners[{listener}].tls"),
+                    source,
+                })?;
+                let tls = Arc::new(tls);
+                running.background.spawn(tls.clone().follow(files));
+                Some(tls)
+            }
+        };
         let proxy = Proxy::new(ProxyParts {
             snapshot: snapshot.clone(),
             listener,
@@ -201,6 +224,7 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
             limits: config.limits.clone(),
             census: census.clone(),
             trusted_proxies: config.listeners[listener].trusted_proxies.clone(),
+            tls,
             metrics: metrics.clone(),
         };
         running.addresses.push(address);
@@ -344,8 +368,10 @@ fn server_conf(config: &Config) -> Arc<ServerConf> {
 }
 
 /// Binds here and not in pingora, which would panic on an address in use.
-fn bind(key: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+fn bind(key: &str, address: &ListenAddress) -> Result<(TcpListener, SocketAddr), StartError> {
     let listen = || {
+        // No configuration leads to another kind yet.
+        let address = address.tcp().ok_or(io::ErrorKind::Unsupported)?;
         let socket = match address {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,
             SocketAddr::V6(_) => TcpSocket::new_v6()?,
@@ -358,7 +384,7 @@ fn bind(key: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), Sta
     };
     listen().map_err(|source| StartError::Bind {
         key: key.to_owned(),
-        address,
+        address: address.clone(),
         source,
     })
 }

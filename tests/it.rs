@@ -29,4 +29,5 @@ mod store_redis_failover;
 mod streams;
 mod support;
 mod tls;
+mod tls_listener;
 mod visitor_sources;

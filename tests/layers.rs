@@ -3,7 +3,7 @@
 use std::path::Path;
 
 const ORDER: [&[&str]; 10] = [
-    &["clock", "secret"],
+    &["clock", "secret", "tls"],
     &["oauth", "visitor"],
     &["session"],
     &["dressipi"],

@@ -6,8 +6,8 @@
 use serde::Deserialize;
 
 use super::values::{
-    Bytes, Create, Credentials, LogFormat, OnLost, OnUnavailable, RedisMode, SameSite, Span,
-    StoreKind,
+    Bytes, ClientAuth, Create, Credentials, LogFormat, OnLost, OnUnavailable, RedisMode, SameSite,
+    Span, StoreKind, TlsVersion,
 };
 use crate::secret::Secret;
 
@@ -47,6 +47,8 @@ pub(crate) struct File {
 pub(crate) struct Listener {
     /// IP address and port, such as `0.0.0.0:8080`. Required.
     pub(crate) address: Option<String>,
+    /// TLS. Default: none is spoken.
+    pub(crate) tls: Option<ListenerTls>,
     /// Where a visitor's identity is looked for, in this order: `cookie`, `header:<name>`, `app-cookie:<name>`.
     /// Default: `["cookie"]`.
     pub(crate) visitor: Option<Vec<String>>,
@@ -55,6 +57,24 @@ pub(crate) struct Listener {
     pub(crate) identity_peers: Option<Vec<String>>,
     /// Addresses or networks whose `Forwarded` and `X-Forwarded-*` headers are believed. Default: none.
     pub(crate) trusted_proxies: Option<Vec<String>>,
+}
+
+/// TLS of a listener.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ListenerTls {
+    /// The certificate with its intermediates, in PEM. Required in this section.
+    pub(crate) cert_file: Option<String>,
+    /// Its key, in PEM. Required in this section.
+    pub(crate) key_file: Option<String>,
+    /// The authorities of clients' certificates, in PEM. Required where `client_auth` is not `none`.
+    pub(crate) client_ca_file: Option<String>,
+    /// Whether clients show a certificate: `none`, `optional` or `required`. Default: `none`.
+    pub(crate) client_auth: Option<ClientAuth>,
+    /// The oldest version that is spoken: `1.2` or `1.3`. Default: `1.2`.
+    pub(crate) min_version: Option<TlsVersion>,
+    /// Whether HTTP/2 is offered. Default: true.
+    pub(crate) http2: Option<bool>,
 }
 
 /// The Dressipi account and its endpoints.

@@ -30,8 +30,8 @@ mod tests;
 use std::path::Path;
 
 pub use model::{
-    Admin, Config, Credentials, IdentityPeers, Limits, Listener, Log, LogFormat, OnUnavailable,
-    Route, Server, Upstream, UpstreamRef, UpstreamTls,
+    Admin, Config, Credentials, IdentityPeers, Limits, ListenAddress, Listener, Log, LogFormat,
+    OnUnavailable, Route, Server, Upstream, UpstreamRef, UpstreamTls,
 };
 pub use problems::{Problem, Problems};
 

@@ -1,6 +1,7 @@
 //! The resolved configuration: what it means, not what was typed. Built only by `parse`, so whoever holds a [`Config`]
 //! holds a valid one.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use ipnet::IpNet;
 
 use crate::secret::Secret;
 use crate::session::{Settings as SessionSettings, StoreSettings};
+use crate::tls::ServerTls;
 use crate::visitor::{ConsentRules, CookieSettings, CreationRules, VisitorSource};
 
 /// Everything that a running sidecar goes by.
@@ -47,7 +49,9 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     /// The address.
-    pub address: SocketAddr,
+    pub address: ListenAddress,
+    /// TLS, if it is spoken.
+    pub tls: Option<ServerTls>,
     /// Where visitors' identities are looked for, in this order.
     pub visitor: Vec<VisitorSource>,
     /// Who may name visitors in a header.
@@ -63,6 +67,45 @@ pub enum IdentityPeers {
     All,
     /// Those in these networks.
     Listed(Vec<IpNet>),
+}
+
+/// Where a listener waits for connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// An IP address and a port.
+    Tcp(SocketAddr),
+    /// A Unix-domain socket, whose peers have no address.
+    Unix {
+        /// The socket's file.
+        path: PathBuf,
+        /// Its permissions; `None`: what the process's umask leaves.
+        mode: Option<u32>,
+    },
+}
+
+impl ListenAddress {
+    /// The IP address and port, if it has them.
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(*address),
+            Self::Unix { .. } => None,
+        }
+    }
+
+    /// Whether only processes on this host can connect.
+    pub fn is_local(&self) -> bool {
+        let is_loopback = |address: SocketAddr| address.ip().to_canonical().is_loopback();
+        self.tcp().is_none_or(is_loopback)
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix { path, .. } => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// Where the requests of a path prefix go, and with what credentials.

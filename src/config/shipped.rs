@@ -184,7 +184,7 @@ fn the_demonstration_is_on_localhost() {
     let config = shipped("demo.toml").config;
     assert_eq!(
         config.listeners[0].address,
-        "127.0.0.1:8080".parse().unwrap()
+        crate::config::ListenAddress::Tcp("127.0.0.1:8080".parse().unwrap())
     );
     assert_eq!(
         config.admin.map(|admin| admin.address),

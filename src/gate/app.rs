@@ -12,6 +12,7 @@ use pingora::server::ShutdownWatch;
 use super::census::Census;
 use super::head::HeadLimits;
 use super::stream::{Gate, Patience};
+use super::tls::Tls;
 use crate::config::Limits;
 use crate::telemetry::Metrics;
 
@@ -29,6 +30,8 @@ pub struct GatedParts {
     pub census: Census,
     /// Peers that many clients come through, whose connections count for the whole only. So do those of this host.
     pub trusted_proxies: Vec<IpNet>,
+    /// TLS, if it is spoken.
+    pub tls: Option<Arc<Tls>>,
     /// Counters.
     pub metrics: Arc<Metrics>,
 }
@@ -59,6 +62,7 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Gated<A> {
         let GatedParts {
             limits,
             census,
+            tls,
             metrics,
             ..
         } = &self.parts;
@@ -73,6 +77,16 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Gated<A> {
                 metrics.connection_refused(crowded.label());
                 return None;
             }
+        };
+        let stream = match tls {
+            None => stream,
+            Some(tls) => match tls.accept(stream, limits.header_timeout).await {
+                Ok(stream) => stream,
+                Err(failed) => {
+                    metrics.connection_refused(failed.label());
+                    return None;
+                }
+            },
         };
         let patience = Patience {
             head: HeadLimits {

@@ -14,9 +14,11 @@ mod head;
 mod line;
 mod refusal;
 mod stream;
+mod tls;
 
 pub use app::{Gated, GatedParts};
 pub use census::Census;
 pub use fields::{is_http2_offer, judge_http2};
 pub use line::Line;
 pub use refusal::{Refusal, refused_by_marker, refused_by_stream};
+pub use tls::Tls;

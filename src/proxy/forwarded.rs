@@ -12,6 +12,17 @@ const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
+/// How a request came here.
+#[derive(Clone, Copy)]
+pub(super) struct Came<'a> {
+    /// From whom; a Unix socket's peer has no address.
+    pub(super) peer: Option<IpAddr>,
+    /// Whether what it says of others is believed.
+    pub(super) trusted: bool,
+    /// `http` or `https`; `http` if nothing is said.
+    pub(super) scheme: Option<&'a HeaderValue>,
+}
+
 /// Whether `peer` is one of the listed proxies.
 pub(super) fn is_trusted(peer: Option<IpAddr>, proxies: &[IpNet]) -> bool {
     peer.is_some_and(|peer| proxies.iter().any(|net| net.contains(&peer.to_canonical())))
@@ -29,28 +40,33 @@ pub(super) fn is_stripped(name: &str, trusted: bool) -> bool {
     is_forwarding(name) && !believed
 }
 
-/// Sets the forwarding headers of a request that came from `peer` for `host`: adds to those that are there where the peer is
-/// `trusted`; from others none is there any more.
-pub(super) fn apply(
-    headers: &mut HeaderMap,
-    peer: Option<IpAddr>,
-    trusted: bool,
-    host: Option<&HeaderValue>,
-) {
+/// Sets the forwarding headers of a request for `host`: adds to those that are there where the peer is trusted; from others none
+/// is there any more.
+pub(super) fn apply(headers: &mut HeaderMap, came: Came<'_>, host: Option<&HeaderValue>) {
+    let Came {
+        peer,
+        trusted,
+        scheme,
+    } = came;
     if trusted {
-        extend(headers, peer, host);
+        extend(headers, peer, scheme, host);
     } else {
         if let Some(peer) = peer
             && let Some(peer) = value_of(peer.to_canonical())
         {
             headers.insert(FOR, peer);
         }
-        begin(headers, host);
+        begin(headers, scheme, host);
     }
 }
 
 /// Adds this hop to what the proxies before said.
-fn extend(headers: &mut HeaderMap, peer: Option<IpAddr>, host: Option<&HeaderValue>) {
+fn extend(
+    headers: &mut HeaderMap,
+    peer: Option<IpAddr>,
+    scheme: Option<&HeaderValue>,
+    host: Option<&HeaderValue>,
+) {
     if let Some(peer) = peer.map(|peer| peer.to_canonical()) {
         append(headers, FOR, peer.to_string());
         if headers.contains_key(FORWARDED) {
@@ -65,13 +81,14 @@ fn extend(headers: &mut HeaderMap, peer: Option<IpAddr>, host: Option<&HeaderVal
     if headers.contains_key(PROTO) {
         set_host(headers, host);
     } else {
-        begin(headers, host);
+        begin(headers, scheme, host);
     }
 }
 
 /// Says what the client asked for, where no proxy before has.
-fn begin(headers: &mut HeaderMap, host: Option<&HeaderValue>) {
-    headers.insert(PROTO, HeaderValue::from_static("http"));
+fn begin(headers: &mut HeaderMap, scheme: Option<&HeaderValue>, host: Option<&HeaderValue>) {
+    let scheme = scheme.cloned();
+    headers.insert(PROTO, scheme.unwrap_or(HeaderValue::from_static("http")));
     set_host(headers, host);
 }
 
@@ -135,6 +152,28 @@ mod tests {
 
     const PEER: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 9)));
 
+    fn came(trusted: bool) -> Came<'static> {
+        Came {
+            peer: PEER,
+            trusted,
+            scheme: None,
+        }
+    }
+
+    #[test]
+    fn a_peer_over_tls_came_by_https_and_one_without_an_address_is_not_named() {
+        let https = HeaderValue::from_static("https");
+        let mut request = HeaderMap::new();
+        let came = Came {
+            peer: None,
+            trusted: false,
+            scheme: Some(&https),
+        };
+        apply(&mut request, came, None);
+        assert_eq!(request["x-forwarded-proto"], "https");
+        assert_eq!(request.len(), 1);
+    }
+
     #[test]
     fn an_unlisted_peer_is_not_believed() {
         let mut request = request(&[
@@ -146,7 +185,7 @@ mod tests {
         ]);
         let host = HeaderValue::from_static("shop.example");
         remove_all(&mut request, |name| is_stripped(name, false));
-        apply(&mut request, PEER, false, Some(&host));
+        apply(&mut request, came(false), Some(&host));
         assert_eq!(request["x-forwarded-for"], "10.0.0.9");
         assert_eq!(request["x-forwarded-proto"], "http");
         assert_eq!(request["x-forwarded-host"], "shop.example");
@@ -166,7 +205,7 @@ mod tests {
         ]);
         let host = HeaderValue::from_static("shop.example");
         remove_all(&mut request, |name| is_stripped(name, true));
-        apply(&mut request, PEER, true, Some(&host));
+        apply(&mut request, came(true), Some(&host));
         assert_eq!(request["x-forwarded-for"], "1.2.3.4, 5.6.7.8, 10.0.0.9");
         assert_eq!(request["x-forwarded-proto"], "https");
         assert_eq!(request["x-forwarded-host"], "www.shop.example");

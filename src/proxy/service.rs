@@ -210,7 +210,12 @@ impl ProxyHttp for Proxy {
                 // pingora makes `:authority` of it again, where the upstream speaks HTTP/2.
                 headers.insert(HOST, host.clone());
             }
-            forwarded::apply(headers, peer, trusted, host.as_ref().filter(|_| replaced));
+            let came = forwarded::Came {
+                peer,
+                trusted,
+                scheme: listener.map(|listener| &listener.scheme),
+            };
+            forwarded::apply(headers, came, host.as_ref().filter(|_| replaced));
             let authorized = ctx.visitor.authorized();
             rules
                 .headers

@@ -32,6 +32,8 @@ pub(super) struct ListenerRules {
     pub(super) sources: Vec<VisitorSource>,
     pub(super) identity_peers: IdentityPeers,
     pub(super) trusted_proxies: Vec<IpNet>,
+    /// What clients speak here, `http` or `https`.
+    pub(super) scheme: HeaderValue,
 }
 
 /// The rules about visitors.
@@ -103,6 +105,10 @@ impl Snapshot {
                     sources: listener.visitor.clone(),
                     identity_peers: listener.identity_peers.clone(),
                     trusted_proxies: listener.trusted_proxies.clone(),
+                    scheme: HeaderValue::from_static(match listener.tls {
+                        Some(_) => "https",
+                        None => "http",
+                    }),
                 })
                 .collect(),
             visitors: VisitorRules {

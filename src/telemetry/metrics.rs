@@ -1,6 +1,6 @@
 //! The catalogue of metrics. Label values come from fixed lists or the configuration, never from requests.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 use prometheus::{
@@ -18,6 +18,8 @@ pub struct Metrics {
     unrouted: IntCounter,
     refused: IntCounterVec,
     connections_refused: IntCounterVec,
+    certificate_reloads: IntCounterVec,
+    certificate_expiry: IntGaugeVec,
     unpersonalised: IntCounterVec,
     replays: IntCounter,
     adopted: IntCounter,
@@ -128,7 +130,9 @@ impl Metrics {
             duration: new.histograms("request_duration_seconds", "From a request's header to the end of its answer.", &["route", "upstream"], &REQUEST_BUCKETS),
             unrouted: new.counter("unrouted_requests_total", "Requests that no route takes, answered 404."),
             refused: new.counters("refused_requests_total", "Requests that are malformed, ambiguous, too large or too slow, and were not forwarded, by reason.", &["reason"]),
-            connections_refused: new.counters("refused_connections_total", "Connections that were closed at once because there were too many, by the limit.", &["limit"]),
+            connections_refused: new.counters("refused_connections_total", "Connections that were closed before their first request: there were too many, or TLS was not agreed upon in time or at all.", &["limit"]),
+            certificate_reloads: new.counters("certificate_reloads_total", "Times that a listener's certificate files were new, and whether they could be used.", &["result"]),
+            certificate_expiry: new.keep(IntGaugeVec::new(Registrar::opts("certificate_expiry_seconds", "When the certificate in use ends, in seconds since 1970, by listener."), &["listener"])),
             unpersonalised: new.counters("unpersonalised_requests_total", "Requests on routes with `credentials = \"visitor\"` that went without a token, by reason.", &["route", "reason"]),
             replays: new.counter("replayed_requests_total", "Requests that were sent once more with another token after a 401 or 403."),
             adopted: new.counter("adopted_token_requests_total", "Requests that went with the vendor's token that their visitor carries, in place of a profile of ours."),
@@ -175,6 +179,20 @@ impl Metrics {
     /// A connection that was closed at once.
     pub fn connection_refused(&self, limit: &'static str) {
         self.connections_refused.with_label_values(&[limit]).inc();
+    }
+
+    /// New certificate files were judged.
+    pub fn certificate_reloaded(&self, result: &'static str) {
+        self.certificate_reloads.with_label_values(&[result]).inc();
+    }
+
+    /// The certificate that a listener shows, and when it ends.
+    pub fn certificate_expires(&self, listener: &str, expires: SystemTime) {
+        let since = expires.duration_since(SystemTime::UNIX_EPOCH);
+        let seconds = since.unwrap_or_default().as_secs();
+        self.certificate_expiry
+            .with_label_values(&[listener])
+            .set(i64::try_from(seconds).unwrap_or(i64::MAX));
     }
 
     /// A request that went without the token that its route would add.

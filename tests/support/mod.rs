@@ -20,7 +20,7 @@ pub use process::Process;
 pub use sidecar::{Sidecar, SidecarBuilder};
 pub use tls::{Authority, Identity, TlsUpstream};
 pub use websocket::{EchoSocket, open_websocket};
-pub use wire::{Raw, RawUpstream, empty, fed, full, http1, http2, send, streamed};
+pub use wire::{AnyBody, Raw, RawUpstream, empty, fed, full, http1, http2, send, streamed};
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -43,6 +43,11 @@ impl Sidecar {
         self.running.addresses()[0]
     }
 
+    /// The address of the listener that stands there in the configuration.
+    pub fn listener(&self, index: usize) -> SocketAddr {
+        self.running.addresses()[index]
+    }
+
     /// The listener that knows visitors by header.
     pub fn trusted_address(&self) -> SocketAddr {
         self.running.addresses()[1]

@@ -79,6 +79,15 @@ impl Authority {
         self.sign(CertificateParams::new([name.to_owned()]).unwrap())
     }
 
+    /// The pool that trusts this authority.
+    pub fn roots(&self) -> rustls::RootCertStore {
+        use rustls::pki_types::pem::PemObject;
+        let mut roots = rustls::RootCertStore::empty();
+        let certificate = CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap();
+        roots.add(certificate).unwrap();
+        roots
+    }
+
     /// One for `name` that has expired.
     pub fn certify_expired(&self, name: &str) -> Identity {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
@@ -109,6 +118,14 @@ impl Clone for Identity {
 }
 
 impl Identity {
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
+    pub fn key(&self) -> PrivateKeyDer<'static> {
+        self.key.clone_key()
+    }
+
     /// Writes the certificate and its key as PEM files, called after `name`.
     pub fn write(&self, folder: &Path, name: &str) -> (PathBuf, PathBuf) {
         let pem = |kind: &str, der: &[u8]| {

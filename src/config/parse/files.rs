@@ -50,6 +50,12 @@ pub(super) fn secret(
 /// The same for a file with a secret in it, which is not for everybody to read.
 pub(super) fn read_secret(report: &mut Report<'_>, path: &str, file: &str) -> Option<String> {
     let text = read(report, path, file)?;
+    warn_if_loose(report, path, file);
+    Some(text)
+}
+
+/// Warns where others may read a secret.
+pub(super) fn warn_if_loose(report: &mut Report<'_>, path: &str, file: &str) {
     if let Some(mode) = loose_mode(&report.file_path(file)) {
         report.warning(
             path,
@@ -57,7 +63,6 @@ pub(super) fn read_secret(report: &mut Report<'_>, path: &str, file: &str) -> Op
             "run `chmod 600` on it, or set `defaultMode: 0400` if it is a Kubernetes secret",
         );
     }
-    Some(text)
 }
 
 /// A PEM bundle of certificate authorities that can be read and holds something. Each certificate is looked at when it is

@@ -4,9 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
-use super::names;
 use super::report::{Report, element, key};
-use crate::config::{IdentityPeers, Listener, file};
+use super::{listener_tls, names};
+use crate::config::{IdentityPeers, ListenAddress, Listener, file};
 use crate::dressipi::Headers;
 use crate::visitor::{VisitorSource, is_ours};
 
@@ -38,12 +38,13 @@ pub(super) fn parse(
         if let Some(address) = address
             && let Some(other) = listeners
                 .iter()
-                .find(|other| overlap(other.address, address))
+                .find(|other| overlap(&other.address, address))
         {
             let message = format!("{address} is taken by another listener ({})", other.address);
             report.problem(&key(&path, "address"), message);
         }
-        let local = address.is_none_or(|address| is_of_this_host(&address));
+        let address = address.map(ListenAddress::Tcp);
+        let local = address.as_ref().is_none_or(ListenAddress::is_local);
         let trusted = local || raw.identity_peers.is_some();
         let visitor = sources(report, &key(&path, "visitor"), raw.visitor, trusted, names);
         let peers_path = key(&path, "identity_peers");
@@ -53,8 +54,10 @@ pub(super) fn parse(
             &key(&path, "trusted_proxies"),
             raw.trusted_proxies.unwrap_or_default(),
         );
+        let tls = listener_tls::parse(report, &key(&path, "tls"), raw.tls);
         listeners.extend(address.map(|address| Listener {
             address,
+            tls,
             visitor,
             identity_peers,
             trusted_proxies,
@@ -95,11 +98,6 @@ pub(super) fn address(
     address
 }
 
-/// Whether nobody but processes of this host can connect there.
-fn is_of_this_host(address: &SocketAddr) -> bool {
-    address.ip().to_canonical().is_loopback()
-}
-
 /// Who may name visitors in a header. Where nobody is listed, that a source may be a header at all has been settled.
 fn identity_peers(
     report: &mut Report<'_>,
@@ -126,7 +124,10 @@ fn identity_peers(
 }
 
 /// Whether the second of two listeners cannot be bound.
-pub(super) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+pub(super) fn overlap(a: &ListenAddress, b: SocketAddr) -> bool {
+    let Some(a) = a.tcp() else {
+        return false;
+    };
     let same_family = a.is_ipv4() == b.is_ipv4();
     let same_host =
         a.ip() == b.ip() || (same_family && (a.ip().is_unspecified() || b.ip().is_unspecified()));
@@ -237,7 +238,10 @@ mod tests {
 
     #[test]
     fn addresses_overlap_where_the_kernel_says_so() {
-        let overlap = |a: &str, b: &str| overlap(a.parse().unwrap(), b.parse().unwrap());
+        let overlap = |a: &str, b: &str| {
+            let a = ListenAddress::Tcp(a.parse().unwrap());
+            overlap(&a, b.parse().unwrap())
+        };
         assert!(overlap("127.0.0.1:80", "127.0.0.1:80"));
         assert!(overlap("0.0.0.0:80", "127.0.0.1:80"));
         assert!(!overlap("127.0.0.1:80", "127.0.0.2:80"));

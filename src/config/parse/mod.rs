@@ -5,6 +5,7 @@
 
 mod dressipi;
 mod files;
+mod listener_tls;
 mod listeners;
 mod names;
 mod process;

@@ -50,7 +50,7 @@ pub(super) fn admin(
     let address = address(report, "admin.address", raw.address.as_deref())?;
     if let Some(listener) = listeners
         .iter()
-        .find(|listener| overlap(listener.address, address))
+        .find(|listener| overlap(&listener.address, address))
     {
         let message = format!("{address} is taken by a listener ({})", listener.address);
         report.problem(&key("admin", "address"), message);
