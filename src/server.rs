@@ -4,9 +4,10 @@
 //! Exchanges live on the caller's runtime, flows and OAuth connections on one of their own ([`FlowRuntime`]). What is done every so
 //! often waits on pingora's timer and not on the runtime's, for the same reason.
 
+mod socket;
+
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::IntoRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,17 +15,17 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use pingora::apps::HttpServerOptions;
-use pingora::listeners::{L4BufferSettings, ListenerConfig};
+use pingora::listeners::L4BufferSettings;
 use pingora::protocols::http::v2::server::default_h2_options;
 use pingora::proxy::HttpProxy;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{Fds, ListenFds};
 use pingora::services::Service as _;
 use pingora::services::listening::Service;
-use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use self::socket::{Socket, bind_tcp};
 use crate::admin::{Admin, AdminParts, Health};
 use crate::clock::{Clock, SteadyClock, SystemClock};
 use crate::config::{Config, ListenAddress};
@@ -42,7 +43,7 @@ use crate::visitor::CookieJar;
 
 /// A sidecar that serves.
 pub struct Running {
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<ListenAddress>,
     admin: Option<SocketAddr>,
     manager: Manager,
     health: Health,
@@ -121,7 +122,6 @@ pub enum StartError {
 
 /// An answer's head and a body below 15 KB leave in one write.
 const BUFFER: usize = 16 * 1024;
-const BACKLOG: u32 = 65_535;
 /// Attempts for one request: an upstream's addresses, and one replay after a rejected token.
 const ATTEMPTS: usize = 5;
 /// How long the start waits for names to be resolved; after that they are resolved in the background.
@@ -160,16 +160,21 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
 
     let mut sockets = Vec::new();
     for (index, listener) in config.listeners.iter().enumerate() {
-        sockets.push(bind(
-            &format!("listeners[{index}].address"),
-            &listener.address,
-        )?);
+        let bound = Socket::bind(&listener.address).map_err(|source| StartError::Bind {
+            key: format!("listeners[{index}].address"),
+            address: listener.address.clone(),
+            source,
+        });
+        sockets.push(bound?);
     }
-    let admin = config
-        .admin
-        .as_ref()
-        .map(|admin| bind("admin.address", &ListenAddress::Tcp(admin.address)))
-        .transpose()?;
+    let admin = config.admin.as_ref().map(|admin| {
+        bind_tcp(admin.address).map_err(|source| StartError::Bind {
+            key: "admin.address".to_owned(),
+            address: ListenAddress::Tcp(admin.address),
+            source,
+        })
+    });
+    let admin = admin.transpose()?;
     let admin_token = config.admin.as_ref().and_then(|admin| admin.token.clone());
     let _ = tokio::time::timeout(RESOLVE_BOUND, resolve_once(&snapshot)).await;
 
@@ -196,7 +201,7 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
         config.limits.connections,
         config.limits.connections_per_address,
     );
-    for (listener, (socket, address)) in sockets.into_iter().enumerate() {
+    for (listener, socket) in sockets.into_iter().enumerate() {
         let tls = match config.listeners[listener].tls.clone() {
             None => None,
             Some(settings) => {
@@ -227,12 +232,14 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
             tls,
             metrics: metrics.clone(),
         };
-        running.addresses.push(address);
+        running.addresses.push(match &socket {
+            Socket::Tcp(_, address) => ListenAddress::Tcp(*address),
+            Socket::Unix(..) => config.listeners[listener].address.clone(),
+        });
         running.listeners.spawn(serve(
             proxy,
             gate,
             socket,
-            address,
             server_conf(config),
             shutdown.clone(),
         ));
@@ -367,38 +374,18 @@ fn server_conf(config: &Config) -> Arc<ServerConf> {
     })
 }
 
-/// Binds here and not in pingora, which would panic on an address in use.
-fn bind(key: &str, address: &ListenAddress) -> Result<(TcpListener, SocketAddr), StartError> {
-    let listen = || {
-        // No configuration leads to another kind yet.
-        let address = address.tcp().ok_or(io::ErrorKind::Unsupported)?;
-        let socket = match address {
-            SocketAddr::V4(_) => TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => TcpSocket::new_v6()?,
-        };
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        let listener = socket.listen(BACKLOG)?;
-        let bound = listener.local_addr()?;
-        Ok((listener, bound))
-    };
-    listen().map_err(|source| StartError::Bind {
-        key: key.to_owned(),
-        address: address.clone(),
-        source,
-    })
-}
-
 /// Runs one listener until `shutdown`.
 async fn serve(
     proxy: Proxy,
     gate: GatedParts,
-    socket: TcpListener,
-    address: SocketAddr,
+    socket: Socket,
     conf: Arc<ServerConf>,
     shutdown: watch::Receiver<bool>,
 ) {
-    let name = address.to_string();
+    let (name, listener, descriptor, _file) = match socket.into_parts() {
+        Ok(parts) => parts,
+        Err(error) => return tracing::error!(%error, "a socket cannot be handed over"),
+    };
     let mut options = HttpServerOptions::default();
     options.h2c = true;
     // pingora counts how often a connection may be used again.
@@ -415,12 +402,9 @@ async fn serve(
         write: Some(BUFFER),
         ..L4BufferSettings::default()
     };
-    service.add_listener(ListenerConfig::tcp(&name).l4_buffer(buffer));
+    service.add_listener(listener.l4_buffer(buffer));
     let fds: ListenFds = Arc::new(Mutex::new(Fds::new()));
-    match socket.into_std() {
-        Ok(socket) => fds.lock().add(name, socket.into_raw_fd()),
-        Err(error) => return tracing::error!(%address, %error, "the socket cannot be handed over"),
-    }
+    fds.lock().add(name, descriptor);
     service.start_service(Some(fds), shutdown, 1).await;
 }
 
@@ -428,7 +412,7 @@ async fn serve(
 
 impl Running {
     /// The addresses that clients connect to, in the order of the configuration, with the ports that were given.
-    pub fn addresses(&self) -> &[SocketAddr] {
+    pub fn addresses(&self) -> &[ListenAddress] {
         &self.addresses
     }
 

@@ -30,4 +30,5 @@ mod streams;
 mod support;
 mod tls;
 mod tls_listener;
+mod unix_sockets;
 mod visitor_sources;

@@ -45,8 +45,10 @@ pub(crate) struct File {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Listener {
-    /// IP address and port, such as `0.0.0.0:8080`. Required.
+    /// IP address and port, such as `0.0.0.0:8080`, or `unix:` and the path of a socket. Required.
     pub(crate) address: Option<String>,
+    /// The permissions of a Unix-domain socket, in octal. Default: `0660`.
+    pub(crate) socket_mode: Option<String>,
     /// TLS. Default: none is spoken.
     pub(crate) tls: Option<ListenerTls>,
     /// Where a visitor's identity is looked for, in this order: `cookie`, `header:<name>`, `app-cookie:<name>`.

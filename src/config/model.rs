@@ -78,8 +78,8 @@ pub enum ListenAddress {
     Unix {
         /// The socket's file.
         path: PathBuf,
-        /// Its permissions; `None`: what the process's umask leaves.
-        mode: Option<u32>,
+        /// Its permissions.
+        mode: u32,
     },
 }
 

@@ -43,7 +43,8 @@ impl Process {
             log,
             seen: Vec::new(),
         };
-        while process.addresses.len() < listeners + 1 {
+        let mut sockets = 0;
+        while process.addresses.len() + sockets < listeners + 1 {
             let line = process.log.recv_timeout(Duration::from_secs(20));
             let line = line.unwrap_or_else(|_| {
                 panic!("the sidecar did not start:\n{}", process.seen.join("\n"))
@@ -53,9 +54,10 @@ impl Process {
                     .as_str()
                     .is_some_and(|message| message.ends_with("listening"))
             {
-                process
-                    .addresses
-                    .push(event["address"].as_str().unwrap().parse().unwrap());
+                match event["address"].as_str().unwrap() {
+                    unix if unix.starts_with("unix:") => sockets += 1,
+                    address => process.addresses.push(address.parse().unwrap()),
+                }
             }
             process.seen.push(line);
         }

@@ -40,17 +40,17 @@ impl Sidecar {
     }
 
     pub fn address(&self) -> SocketAddr {
-        self.running.addresses()[0]
+        self.listener(0)
     }
 
     /// The address of the listener that stands there in the configuration.
     pub fn listener(&self, index: usize) -> SocketAddr {
-        self.running.addresses()[index]
+        self.running.addresses()[index].tcp().unwrap()
     }
 
     /// The listener that knows visitors by header.
     pub fn trusted_address(&self) -> SocketAddr {
-        self.running.addresses()[1]
+        self.listener(1)
     }
 
     /// A request of a browser, which is known by its cookie.

@@ -34,16 +34,16 @@ pub(super) fn parse(
     let mut listeners: Vec<Listener> = Vec::new();
     for (number, raw) in raw.into_iter().enumerate() {
         let path = element("listeners", number);
-        let address = address(report, &key(&path, "address"), raw.address.as_deref());
-        if let Some(address) = address
-            && let Some(other) = listeners
-                .iter()
-                .find(|other| overlap(&other.address, address))
-        {
+        let address = listen_address(report, &path, raw.address.as_deref(), raw.socket_mode);
+        let taken = |other: &&Listener| match &address {
+            Some(ListenAddress::Tcp(address)) => overlap(&other.address, *address),
+            Some(unix) => other.address.to_string() == unix.to_string(),
+            None => false,
+        };
+        if let (Some(address), Some(other)) = (&address, listeners.iter().find(taken)) {
             let message = format!("{address} is taken by another listener ({})", other.address);
             report.problem(&key(&path, "address"), message);
         }
-        let address = address.map(ListenAddress::Tcp);
         let local = address.as_ref().is_none_or(ListenAddress::is_local);
         let trusted = local || raw.identity_peers.is_some();
         let visitor = sources(report, &key(&path, "visitor"), raw.visitor, trusted, names);
@@ -64,6 +64,45 @@ pub(super) fn parse(
         }));
     }
     listeners
+}
+
+/// Where a listener of `section` waits: at an address, or at a Unix-domain socket.
+fn listen_address(
+    report: &mut Report<'_>,
+    section: &str,
+    text: Option<&str>,
+    mode: Option<String>,
+) -> Option<ListenAddress> {
+    let path = key(section, "address");
+    let Some(socket) = text.and_then(|text| text.trim().strip_prefix("unix:")) else {
+        if mode.is_some() {
+            let hint = "leave it out, or write address = \"unix:/run/sidecar/http.sock\"";
+            report.problem_hint(
+                &key(section, "socket_mode"),
+                "is for Unix-domain sockets",
+                hint,
+            );
+        }
+        return address(report, &path, text).map(ListenAddress::Tcp);
+    };
+    let mode = match mode.as_deref().map(|mode| u32::from_str_radix(mode, 8)) {
+        None => Some(0o660),
+        Some(Ok(mode)) if mode <= 0o777 => Some(mode),
+        Some(_) => {
+            let message = "is no mode of a file in octal";
+            report.problem_hint(&key(section, "socket_mode"), message, "such as \"0660\"");
+            None
+        }
+    };
+    // The kernel's bound, with the byte at the end.
+    if socket.is_empty() || socket.len() > 107 {
+        let message =
+            format!("{socket:?} cannot be the path of a socket: it must have 1 to 107 bytes");
+        report.problem_hint(&path, message, "such as \"unix:/run/sidecar/http.sock\"");
+        return None;
+    }
+    let path = report.file_path(socket);
+    Some(ListenAddress::Unix { path, mode: mode? })
 }
 
 /// An address to listen on. Port 0, any free one, is for tests.
