@@ -10,6 +10,9 @@ mod config_cases;
 mod connections;
 mod crash_points;
 mod crashes;
+mod fuzz_corpus;
+#[path = "fuzz/targets/mod.rs"]
+mod fuzz_targets;
 mod identity;
 mod layers;
 mod malformed;
