@@ -11,6 +11,7 @@ mod connections;
 mod crash_points;
 mod crashes;
 mod fuzz_corpus;
+#[allow(dead_code, reason = "shared with the fuzzer, which mutates as well")]
 #[path = "fuzz/targets/mod.rs"]
 mod fuzz_targets;
 mod identity;

@@ -35,7 +35,7 @@ pub fn judge_connection(
     let (mut start, mut head_end, mut at) = (0, 0, 0);
     let ends = cuts.iter().copied().filter(|cut| *cut < bytes.len());
     for end in ends.chain([bytes.len()]) {
-        while at < end && !(framing.is_last() && !framing.in_body()) {
+        while at < end && (framing.in_body() || !framing.is_last()) {
             let read = match framing.in_body() {
                 true => framing.body(&bytes[at..end]).map(Some),
                 false => framing.head(&bytes[at..end]),
