@@ -19,3 +19,9 @@ pub mod simulator;
 pub mod telemetry;
 pub mod tls;
 pub mod visitor;
+
+/// What `tests/fuzz` needs beyond the public interface. No promise is made of it.
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::gate::{Verdict, judge_connection};
+}

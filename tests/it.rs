@@ -10,6 +10,10 @@ mod config_cases;
 mod connections;
 mod crash_points;
 mod crashes;
+mod fuzz_corpus;
+#[allow(dead_code, reason = "shared with the fuzzer, which mutates as well")]
+#[path = "fuzz/targets/mod.rs"]
+mod fuzz_targets;
 mod identity;
 mod layers;
 mod malformed;

@@ -139,6 +139,7 @@ fn pure_modules_do_no_io() {
         "session/moving/format.rs",
         "session/moving/summary.rs",
         "gate/body.rs",
+        "gate/connection.rs",
         "gate/fields.rs",
         "gate/framing.rs",
         "gate/head.rs",

@@ -83,6 +83,10 @@ fn syntax(name: &str, error: &(dyn Error + 'static)) -> Problem {
             message = before;
         }
     }
+    // A whole file that is a text, a list or a number: its parser would repeat all of it, with the secrets in it.
+    if message.starts_with("invalid type: ") {
+        message = "it holds no table of keys";
+    }
     Problem {
         line,
         column,
@@ -93,6 +97,20 @@ fn syntax(name: &str, error: &(dyn Error + 'static)) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_is_one_text_is_refused_and_not_repeated() {
+        for (format, text) in [
+            (Format::Yaml, "[dressipi]\napi_key = \"s3cr3t\"\n"),
+            (Format::Yaml, "api_key = \"s3cr3t\"\n"),
+            (Format::Json, "\"s3cr3t\""),
+            (Format::Json, "[\"s3cr3t\"]"),
+        ] {
+            let problems = read("f", text, format).unwrap_err();
+            let shown: String = problems.iter().map(ToString::to_string).collect();
+            assert!(!shown.contains("s3cr3t") && !shown.is_empty(), "{shown}");
+        }
+    }
 
     #[test]
     fn syntax_errors_have_a_place_in_every_format() {

@@ -8,6 +8,7 @@
 mod app;
 mod body;
 mod census;
+mod connection;
 mod fields;
 mod framing;
 mod head;
@@ -18,6 +19,8 @@ mod tls;
 
 pub use app::{Gated, GatedParts};
 pub use census::Census;
+#[doc(hidden)]
+pub use connection::{Verdict, judge_connection};
 pub use fields::{is_http2_offer, judge_http2};
 pub use line::Line;
 pub use refusal::{Refusal, refused_by_marker, refused_by_stream};
