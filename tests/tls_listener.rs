@@ -224,6 +224,29 @@ async fn a_client_that_does_not_finish_its_handshake_is_counted_and_cut_off() {
         .counts("refused_connections_total", "tls_timeout", 1.0)
         .await;
     ask(&mut client).await.unwrap();
+    eventually("its place is given back", async || {
+        let stream = connect(sidecar.listener(2), &authority, &["http/1.1"], None).await;
+        stream.is_ok()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plain_http_gets_no_answer_from_a_listener_that_speaks_tls() {
+    let (dressipi, app) = (Dressipi::start().await, App::start().await);
+    let folder = tempfile::tempdir().unwrap();
+    let keys = files(folder.path(), &Authority::new().certify("localhost"));
+    let sidecar = listening(&dressipi, &app, &keys).start().await;
+    let mut client = Raw::connect(sidecar.listener(2)).await;
+    client.send("GET /x HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let answer = client.rest().await;
+    assert!(
+        !answer.starts_with(b"HTTP"),
+        "at most a TLS alert: {answer:?}"
+    );
+    sidecar
+        .counts("refused_connections_total", "tls_handshake", 1.0)
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

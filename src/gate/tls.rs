@@ -66,7 +66,7 @@ impl Tls {
             return Err(Failed::Refused);
         };
         let acceptor = self.present.load_full();
-        match tokio::time::timeout(bound, acceptor.tls_handshake(*stream)).await {
+        match pingora::time::timeout(bound, acceptor.tls_handshake(*stream)).await {
             Ok(Ok(stream)) => Ok(Box::new(stream)),
             Ok(Err(error)) => {
                 tracing::debug!(listener = %self.name, %error, "a TLS handshake failed");
@@ -81,7 +81,7 @@ impl Tls {
         let mut judged = Ok(used);
         let mut before = None;
         loop {
-            tokio::time::sleep(INTERVAL).await;
+            pingora::time::sleep(INTERVAL).await;
             let settings = self.settings.clone();
             let Ok(read) = tokio::task::spawn_blocking(move || settings.read()).await else {
                 return;
