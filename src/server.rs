@@ -39,7 +39,7 @@ use crate::session::{
 };
 use crate::telemetry::{AccessLog, AccessLogGuard, InFlight, Metrics};
 use crate::tls::FilesError;
-use crate::visitor::CookieJar;
+use crate::visitor::{CookieJar, Spent};
 
 /// A sidecar that serves.
 pub struct Running {
@@ -201,6 +201,7 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
         config.limits.connections,
         config.limits.connections_per_address,
     );
+    let spent = Arc::new(Mutex::new(Spent::new()));
     for (listener, socket) in sockets.into_iter().enumerate() {
         let tls = match config.listeners[listener].tls.clone() {
             None => None,
@@ -220,6 +221,7 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
             snapshot: snapshot.clone(),
             listener,
             manager: manager.clone(),
+            spent: spent.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
             in_flight: in_flight.clone(),

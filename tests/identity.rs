@@ -294,15 +294,15 @@ async fn invariant_9_opt_out_missing_consent_bots_and_probes_create_no_profile()
         (&[("cookie", "consent=no")], "no-consent"),
         (
             &[("cookie", "consent=yes"), ("user-agent", "Googlebot/2.1")],
-            "no-visitor",
+            "bot",
         ),
         (
             &[("cookie", "consent=yes"), ("user-agent", "kube-probe/1.31")],
-            "no-visitor",
+            "probe",
         ),
         (
             &[("cookie", "consent=yes"), ("sec-purpose", "prefetch")],
-            "not-created",
+            "prefetch",
         ),
     ];
     for (headers, reason) in cases {

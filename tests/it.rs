@@ -10,6 +10,7 @@ mod config_cases;
 mod connections;
 mod crash_points;
 mod crashes;
+mod creation;
 mod fuzz_corpus;
 #[allow(dead_code, reason = "shared with the fuzzer, which mutates as well")]
 #[path = "fuzz/targets/mod.rs"]

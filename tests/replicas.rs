@@ -239,6 +239,7 @@ const SETTINGS: Settings = Settings {
     },
     max_wait: Duration::from_secs(10),
     max_flows: 64,
+    max_creations: 64,
     cache_capacity: 10_000,
     idle_timeout: Duration::from_secs(86_400),
     min_backoff: Duration::from_secs(1),

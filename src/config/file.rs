@@ -6,8 +6,8 @@
 use serde::Deserialize;
 
 use super::values::{
-    Bytes, ClientAuth, Create, Credentials, LogFormat, OnLost, OnUnavailable, RedisMode, SameSite,
-    Span, StoreKind, TlsVersion,
+    Bytes, ClientAuth, Create, Credentials, LogFormat, OnLost, OnUnavailable, Rate, RedisMode,
+    SameSite, Span, StoreKind, TlsVersion,
 };
 use crate::secret::Secret;
 
@@ -146,6 +146,8 @@ pub(crate) struct Session {
     pub(crate) max_wait: Option<Span>,
     /// How many OAuth flows may run at the same time. Default: 64.
     pub(crate) max_flows: Option<u64>,
+    /// How many of them may make profiles, so that the others are there for known visitors. Default: half of `max_flows`.
+    pub(crate) max_creations: Option<u64>,
     /// How long a visitor session is kept after it was last written. Default: `400d`.
     pub(crate) idle_timeout: Option<Span>,
     /// What happens to a visitor whose refresh token the server has declared dead: `recreate` or `anonymous`.
@@ -273,6 +275,12 @@ pub(crate) struct Creation {
     /// The cookie of a token that the vendor's own scripts got for the visitor, which then serves in place of a new profile.
     /// Default: none.
     pub(crate) adopt_cookie: Option<String>,
+    /// How many profiles one client address may cost: `"600/1m"`, or `"unlimited"`. Default: `600/1m`.
+    pub(crate) per_client: Option<Rate>,
+    /// How many all of them may cost. Default: `6000/1m`.
+    pub(crate) overall: Option<Rate>,
+    /// How many profiles this process makes in a day of UTC. Default: 1000000.
+    pub(crate) daily: Option<u64>,
 }
 
 /// Where the requests of a path prefix go.

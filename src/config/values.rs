@@ -14,6 +14,20 @@ pub(crate) struct Span(pub(crate) Duration);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bytes(pub(crate) u64);
 
+/// A rate, written `"600/1m"`: so many at once, and so many again within each such time; or `"unlimited"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rate {
+    /// As many as come.
+    Unlimited,
+    /// So many.
+    Limited {
+        /// How many.
+        count: u32,
+        /// In what time.
+        per: Duration,
+    },
+}
+
 /// Where visitor sessions are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -177,6 +191,40 @@ impl<'de> Deserialize<'de> for Bytes {
     }
 }
 
+impl<'de> Deserialize<'de> for Rate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Rate;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a rate such as \"600/1m\", or \"unlimited\"")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Rate, E> {
+                let wrong = || {
+                    E::custom(format_args!(
+                        "{text:?} is not a rate such as \"600/1m\", nor \"unlimited\""
+                    ))
+                };
+                parse_rate(text).ok_or_else(wrong)
+            }
+        }
+        deserializer.deserialize_any(Text)
+    }
+}
+
+/// A number from 1 on, a slash, and a duration of at least a millisecond.
+fn parse_rate(text: &str) -> Option<Rate> {
+    if text.trim() == "unlimited" {
+        return Some(Rate::Unlimited);
+    }
+    let (count, per) = text.split_once('/')?;
+    let count = count.trim().parse().ok().filter(|count| *count > 0)?;
+    let per = humantime::parse_duration(per.trim()).ok()?;
+    (Duration::from_millis(1)..=Duration::from_secs(400 * 86_400))
+        .contains(&per)
+        .then_some(Rate::Limited { count, per })
+}
+
 /// A whole number and a unit; the units with `i` count in 1024s (IEC 80000-13), the others in 1000s.
 fn parse_bytes(text: &str) -> Option<u64> {
     let text = text.trim();
@@ -199,6 +247,25 @@ fn parse_bytes(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rates_are_a_number_in_a_time() {
+        let per = Duration::from_secs(60);
+        assert_eq!(
+            parse_rate("600/1m"),
+            Some(Rate::Limited { count: 600, per })
+        );
+        assert_eq!(
+            parse_rate("600 / 1m"),
+            Some(Rate::Limited { count: 600, per })
+        );
+        assert_eq!(parse_rate("unlimited"), Some(Rate::Unlimited));
+        for bad in [
+            "", "600", "0/1m", "-1/1m", "5/0s", "5/m", "1.5/1s", "5/1m/1m", "5/1000d",
+        ] {
+            assert_eq!(parse_rate(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn amounts_have_units_of_1000_and_of_1024() {

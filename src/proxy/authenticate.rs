@@ -8,21 +8,23 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 
 use super::context::{Exchange, VisitorState};
+use super::forwarded;
 use super::identity::{AnonymousReason, Carries, Identity, Trust, identify};
 use super::rescue::Rescue;
 use super::service::Proxy;
 use crate::clock::Timestamp;
 use crate::config::OnUnavailable;
 use crate::oauth::VendorToken;
-use crate::session::{Authorized, Marker, Recovery, Unavailable};
+use crate::session::{Authorized, Creation, Marker, Recovery, Unavailable};
 use crate::visitor::{
-    Arrival, Cookies, CreationRules, Lookup, Seen, VisitorId, VisitorKey, may_create,
+    Arrival, Client, Cookies, CreationRules, Limit, Lookup, Seen, VisitorId, VisitorKey, may_create,
 };
 
 impl Proxy {
     /// Who asks; consulted only where the route wants a visitor's token.
     pub(super) fn identify(&self, exchange: &HttpExchange, ctx: &mut Exchange) {
-        let headers = &exchange.req_header().headers;
+        let request = exchange.req_header();
+        let headers = &request.headers;
         let Some(listener) = ctx.snapshot.listeners.get(self.0.listener) else {
             return;
         };
@@ -43,17 +45,24 @@ impl Proxy {
                 ctx.cookie_place = place;
                 // Nobody can have a session under an id that was made a moment ago: unless a profile may be made for it, the
                 // store need not be asked.
-                let unknown = arrival == Arrival::New;
-                let idle = unknown
-                    && !may_create(headers, arrival, &visitors.creation)
-                    && vendor_token(headers, &visitors.creation, ctx.now).is_none();
-                ctx.visitor = match idle {
-                    false => VisitorState::Known { key, arrival },
-                    true => VisitorState::Anonymous {
+                let may = match arrival {
+                    Arrival::New
+                        if vendor_token(headers, &visitors.creation, ctx.now).is_none() =>
+                    {
+                        may_create(&request.method, headers, arrival, &visitors.creation)
+                    }
+                    Arrival::New | Arrival::Returning | Arrival::Vouched => Ok(()),
+                };
+                ctx.visitor = match may {
+                    Ok(()) => VisitorState::Known { key, arrival },
+                    Err(withheld) => VisitorState::Anonymous {
                         key: Some(key),
-                        reason: AnonymousReason::Unavailable(Unavailable::NotCreated),
+                        reason: AnonymousReason::Withheld(withheld),
                     },
                 };
+                if arrival == Arrival::New {
+                    self.0.metrics.visitor_minted();
+                }
                 ctx.set_cookies.extend(set_cookie);
                 ctx.carries = carries;
             }
@@ -87,7 +96,13 @@ impl Proxy {
 
     /// Gets the visitor's token: from the cache, where it nearly always is, or by whatever it takes. Without one, the
     /// route's policy decides whether the call goes on.
-    pub(super) async fn authorize(&self, headers: &HeaderMap, ctx: &mut Exchange) -> Result<()> {
+    pub(super) async fn authorize(
+        &self,
+        exchange: &HttpExchange,
+        ctx: &mut Exchange,
+    ) -> Result<()> {
+        let request = exchange.req_header();
+        let headers = &request.headers;
         let (key, arrival) = match &ctx.visitor {
             VisitorState::Known { key, arrival } => (*key, *arrival),
             VisitorState::Authorized {
@@ -100,21 +115,31 @@ impl Proxy {
             Some(authorized) => Ok(authorized),
             None => {
                 let visitors = &ctx.snapshot.visitors;
-                let create = may_create(headers, arrival, &visitors.creation);
+                let may = may_create(&request.method, headers, arrival, &visitors.creation);
                 let recovery = ctx.carries.and_then(|Carries { id, .. }| {
                     match Seen::in_headers(headers, &visitors.consent, &visitors.jar).recovery {
                         Lookup::One(value) => Some(Recovery { id, value }),
                         _ => None,
                     }
                 });
+                let spend = || self.spend(exchange, arrival, ctx);
+                let creation = match may {
+                    Ok(()) => Creation::Limited {
+                        // Under an id that was made for this request nobody can have a record, unless this request got it.
+                        is_new: arrival == Arrival::New
+                            && matches!(ctx.visitor, VisitorState::Known { .. }),
+                        spend: &spend,
+                    },
+                    Err(_) => Creation::Never,
+                };
                 let manager = &self.0.manager;
                 // Boxed, so that the requests that need not wait do not carry the room for waiting along.
                 let result = match vendor_token(headers, &visitors.creation, ctx.now) {
-                    None => Box::pin(manager.ensure_or_recover(&key, create, recovery)).await,
+                    None => Box::pin(manager.ensure_or_recover(&key, creation, recovery)).await,
                     Some(vendor) => {
                         let unknown = arrival == Arrival::New;
                         let ensuring =
-                            manager.ensure_or_adopt(&key, create, recovery, &vendor, unknown);
+                            manager.ensure_or_adopt(&key, creation, recovery, &vendor, unknown);
                         Box::pin(ensuring).await
                     }
                 };
@@ -122,7 +147,10 @@ impl Proxy {
                     self.0.metrics.adopted();
                 }
                 ctx.now = self.0.clock.now();
-                result
+                result.map_err(|reason| match (reason, may) {
+                    (Unavailable::NotCreated, Err(withheld)) => AnonymousReason::Withheld(withheld),
+                    _ => AnonymousReason::Unavailable(reason),
+                })
             }
         };
         match result {
@@ -142,11 +170,35 @@ impl Proxy {
             Err(reason) => {
                 ctx.visitor = VisitorState::Anonymous {
                     key: Some(key),
-                    reason: AnonymousReason::Unavailable(reason),
+                    reason,
                 };
                 check_policy(ctx)
             }
         }
+    }
+
+    /// Spends one profile of what the limits allow.
+    fn spend(
+        &self,
+        exchange: &HttpExchange,
+        arrival: Arrival,
+        ctx: &Exchange,
+    ) -> std::result::Result<(), Limit> {
+        let listener = ctx.snapshot.listeners.get(self.0.listener);
+        // An app vouches for its visitors, who all come from its one address.
+        let client = listener
+            .filter(|_| arrival != Arrival::Vouched)
+            .and_then(|listener| {
+                let peer = exchange.client_addr()?.as_inet()?.ip();
+                let proxies = &listener.trusted_proxies;
+                let headers = &exchange.req_header().headers;
+                Some(Client::of(forwarded::client(headers, peer, proxies)))
+            });
+        let limits = &ctx.snapshot.visitors.creation.limits;
+        self.0
+            .spent
+            .lock()
+            .spend(client, limits, self.0.clock.now())
     }
 
     /// Has the visitor carry the present token set.

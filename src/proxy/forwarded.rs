@@ -40,6 +40,58 @@ pub(super) fn is_stripped(name: &str, trusted: bool) -> bool {
     is_forwarding(name) && !believed
 }
 
+/// The client's address: that of the peer, or, as far as listed proxies are to be believed, what they say: the rightmost address that is
+/// none of theirs, of `X-Forwarded-For` or else of `Forwarded`. What stands further left is the client's own word.
+pub(super) fn client(headers: &HeaderMap, peer: IpAddr, proxies: &[IpNet]) -> IpAddr {
+    let mut client = peer.to_canonical();
+    let name = match headers.contains_key(FOR) {
+        true => FOR,
+        false => FORWARDED,
+    };
+    let mut values: Vec<_> = headers.get_all(&name).iter().collect();
+    values.reverse();
+    for value in values {
+        // What is no text ends the trust, as what is no address does.
+        let Ok(value) = value.to_str() else {
+            return client;
+        };
+        for element in value.rsplit(',') {
+            if !is_trusted(Some(client), proxies) {
+                return client;
+            }
+            let node = match name == FOR {
+                true => Some(element),
+                false => forwarded_for(element),
+            };
+            match node.and_then(address) {
+                Some(before) => client = before,
+                None => return client,
+            }
+        }
+    }
+    client
+}
+
+/// The `for` of an element of `Forwarded` (RFC 7239 §4).
+fn forwarded_for(element: &str) -> Option<&str> {
+    element.split(';').find_map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("for").then_some(value)
+    })
+}
+
+/// The address of a node, which may be quoted, in brackets, and have a port (RFC 7239 §6).
+fn address(node: &str) -> Option<IpAddr> {
+    let node = node.trim().trim_matches('"');
+    let bare = node.strip_prefix('[').unwrap_or(node);
+    let bare = bare.strip_suffix(']').unwrap_or(bare);
+    let address = bare.parse::<IpAddr>().ok();
+    let with_port = || Some(node.parse::<std::net::SocketAddr>().ok()?.ip());
+    address
+        .or_else(with_port)
+        .map(|address| address.to_canonical())
+}
+
 /// Sets the forwarding headers of a request for `host`: adds to those that are there where the peer is trusted; from others none
 /// is there any more.
 pub(super) fn apply(headers: &mut HeaderMap, came: Came<'_>, host: Option<&HeaderValue>) {
@@ -214,6 +266,51 @@ mod tests {
             "for=1.2.3.4;proto=https, for=10.0.0.9"
         );
         assert_eq!(request.keys().count(), 4);
+    }
+
+    #[test]
+    fn invariant_10_the_client_is_the_rightmost_address_that_is_no_listed_proxy() {
+        let nets: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap()];
+        let client = |pairs: &[(&'static str, &'static str)], peer: &str| {
+            client(&request(pairs), peer.parse().unwrap(), &nets).to_string()
+        };
+        let of = "x-forwarded-for";
+        assert_eq!(client(&[(of, "1.2.3.4")], "9.9.9.9"), "9.9.9.9");
+        assert_eq!(client(&[(of, "1.2.3.4")], "10.0.0.1"), "1.2.3.4");
+        assert_eq!(
+            client(&[(of, "6.6.6.6, 1.2.3.4, 10.0.0.2")], "10.0.0.1"),
+            "1.2.3.4"
+        );
+        assert_eq!(
+            client(&[(of, "6.6.6.6"), (of, "1.2.3.4:80,10.0.0.2")], "10.0.0.1"),
+            "1.2.3.4"
+        );
+        assert_eq!(
+            client(&[(of, "6.6.6.6, rubbish, 10.0.0.2")], "10.0.0.1"),
+            "10.0.0.2"
+        );
+        assert_eq!(
+            client(&[(of, "10.0.0.3, 10.0.0.2")], "10.0.0.1"),
+            "10.0.0.3"
+        );
+        assert_eq!(client(&[], "10.0.0.1"), "10.0.0.1");
+        assert_eq!(
+            client(&[(of, "2001:db8::1")], "::ffff:10.0.0.1"),
+            "2001:db8::1"
+        );
+        let standard = "for=6.6.6.6, For=\"[2001:db8::7]:80\";proto=https, for=10.0.0.2";
+        assert_eq!(
+            client(&[("forwarded", standard)], "10.0.0.1"),
+            "2001:db8::7"
+        );
+        assert_eq!(
+            client(&[("forwarded", standard), (of, "1.2.3.4")], "10.0.0.1"),
+            "1.2.3.4"
+        );
+        assert_eq!(
+            client(&[("forwarded", "for=_hidden")], "10.0.0.1"),
+            "10.0.0.1"
+        );
     }
 
     #[test]

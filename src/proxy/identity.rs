@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 use crate::session::{Marker, Unavailable};
 use crate::visitor::{
     Arrival, Consent, Issued, KnownVisitor, Lookup, Namespace, Place, Seen, VisitorId, VisitorKey,
-    VisitorSource, app_cookie_id, consent, header_id, is_bot,
+    VisitorSource, Withheld, app_cookie_id, consent, header_id, is_no_person,
 };
 
 /// What a request says about its visitor.
@@ -53,6 +53,8 @@ pub enum AnonymousReason {
     NoConsent,
     /// The request names no visitor, and none may be minted for it.
     NoVisitor,
+    /// The visitor has no profile, and this request may not make one.
+    Withheld(Withheld),
     /// There is a visitor, but no usable token.
     Unavailable(Unavailable),
 }
@@ -107,8 +109,11 @@ pub(super) fn identify(
         };
     }
     let mints = trust.sources.contains(&VisitorSource::Cookie);
-    if !mints || (rules.creation.exclude_bots && is_bot(headers, &rules.creation.extra_bots)) {
+    if !mints {
         return Identity::Nobody(AnonymousReason::NoVisitor);
+    }
+    if let Some(withheld) = is_no_person(headers, &rules.creation) {
+        return Identity::Nobody(AnonymousReason::Withheld(withheld));
     }
     match random().and_then(|random| rules.jar.mint(random, now)) {
         Some(minted) => Identity::Visitor {
@@ -184,6 +189,7 @@ impl AnonymousReason {
             Self::OptOut => "opt-out",
             Self::NoConsent => "no-consent",
             Self::NoVisitor => "no-visitor",
+            Self::Withheld(reason) => reason.label(),
             Self::Unavailable(reason) => reason.label(),
         }
     }
@@ -192,10 +198,14 @@ impl AnonymousReason {
     /// it to be anonymous.
     pub(super) fn is_failure(self) -> bool {
         match self {
-            Self::OptOut | Self::NoConsent | Self::NoVisitor => false,
+            Self::OptOut | Self::NoConsent | Self::NoVisitor | Self::Withheld(_) => false,
             Self::Unavailable(reason) => !matches!(
                 reason,
-                Unavailable::NotCreated | Unavailable::Lost | Unavailable::Erased
+                Unavailable::NotCreated
+                    | Unavailable::Limited(_)
+                    | Unavailable::CreationsBusy
+                    | Unavailable::Lost
+                    | Unavailable::Erased
             ),
         }
     }
@@ -421,7 +431,7 @@ mod tests {
         let identity = by(&[VisitorSource::Cookie], false, &bot, NOW);
         assert!(matches!(
             identity,
-            Identity::Nobody(AnonymousReason::NoVisitor)
+            Identity::Nobody(AnonymousReason::Withheld(Withheld::Bot))
         ));
     }
 }

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{HOST, UPGRADE};
 use http::{Method, StatusCode, Version};
+use parking_lot::Mutex;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session as HttpExchange};
@@ -27,6 +28,7 @@ use crate::config::{Credentials, UpstreamRef};
 use crate::gate::{Line, Refusal, is_http2_offer, judge_http2, refused_by_marker};
 use crate::session::Manager;
 use crate::telemetry::{AccessLine, AccessLog, InFlight, Metrics};
+use crate::visitor::Spent;
 
 /// One listener's proxy.
 pub struct Proxy(pub(super) ProxyParts);
@@ -39,6 +41,8 @@ pub struct ProxyParts {
     pub listener: usize,
     /// Visitor sessions.
     pub manager: Manager,
+    /// What has been spent of the limits on making profiles; all listeners share it.
+    pub spent: Arc<Mutex<Spent>>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Counters.
@@ -133,7 +137,7 @@ impl ProxyHttp for Proxy {
         exchange: &mut HttpExchange,
         ctx: &mut Exchange,
     ) -> Result<bool> {
-        self.authorize(&exchange.req_header().headers, ctx).await?;
+        self.authorize(exchange, ctx).await?;
         Ok(true)
     }
 
@@ -145,7 +149,7 @@ impl ProxyHttp for Proxy {
         if ctx.replay == Replay::Wanted {
             ctx.replay = Replay::Done;
             ctx.now = self.0.clock.now();
-            self.authorize(&exchange.req_header().headers, ctx).await?;
+            self.authorize(exchange, ctx).await?;
         }
         let Some((route, rules)) = ctx.route() else {
             return ctx.answer_here(Rescue::NO_ROUTE);
@@ -189,7 +193,7 @@ impl ProxyHttp for Proxy {
             && !authorized.is_usable(self.0.clock.now())
         {
             ctx.now = self.0.clock.now();
-            self.authorize(&exchange.req_header().headers, ctx).await?;
+            self.authorize(exchange, ctx).await?;
         }
         let (route, rules) = ctx.expect_route()?;
         let received = exchange.req_header();

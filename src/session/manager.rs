@@ -17,6 +17,7 @@ use tokio::sync::broadcast;
 
 use super::backoff::BackOffs;
 use super::cache::{Authorized, Cached, RenderToken, Standing, TokenCache};
+use super::creations::{Creating, Creation, Creations};
 use super::erasures::Erasures;
 use super::flights::{Boarding, Flights, Landing, Lead};
 use super::flow::{Done, Event, Flow, Unavailable, Want};
@@ -33,7 +34,7 @@ use super::vault::Vault;
 use super::waiters::Waiters;
 use crate::clock::{Clock, Timestamp};
 use crate::oauth::{AuthorizationServer, TokenFingerprint, VendorToken};
-use crate::visitor::{VisitorId, VisitorKey};
+use crate::visitor::{Limit, VisitorId, VisitorKey};
 
 /// The session manager. Cloning it gives another handle to the same one.
 #[derive(Clone)]
@@ -73,6 +74,7 @@ struct Inner {
     runtime: Handle,
     cache: TokenCache,
     flights: Arc<Flights>,
+    creations: Arc<Creations>,
     back_offs: BackOffs,
     erasures: Erasures,
     rejections: moka::sync::Cache<VisitorKey, (TokenFingerprint, Timestamp)>,
@@ -117,6 +119,7 @@ impl Manager {
                 replicas.map(|replicas| replicas.cache_validity),
             ),
             flights: Flights::new(),
+            creations: Creations::new(settings.max_creations, WAITING_PER_FLOW),
             back_offs: BackOffs::new(&settings),
             erasures: Erasures::new(settings.cache_capacity),
             rejections: moka::sync::Cache::builder()
@@ -171,17 +174,21 @@ impl Manager {
     /// `create`. A cached token that could not be looked up anew will do as long as it lives: whoever has a store that is
     /// down is better served than nobody.
     pub async fn ensure(&self, key: &VisitorKey, create: bool) -> Result<Authorized, Unavailable> {
-        self.ensure_or_recover(key, create, None).await
+        let creation = match create {
+            true => Creation::Freely,
+            false => Creation::Never,
+        };
+        self.ensure_or_recover(key, creation, None).await
     }
 
     /// The same; where the store truly has no record of the visitor, `recovery` brings back what it had.
     pub async fn ensure_or_recover(
         &self,
         key: &VisitorKey,
-        create: bool,
+        creation: Creation<'_>,
         recovery: Option<Recovery<'_>>,
     ) -> Result<Authorized, Unavailable> {
-        let waiting = self.ensure_unbounded(key, create, recovery);
+        let waiting = self.ensure_unbounded(key, creation, recovery);
         let reason = match tokio::time::timeout(self.0.settings.max_wait, waiting).await {
             Ok(Ok(authorized)) => return Ok(authorized),
             Ok(Err(reason)) => reason,
@@ -199,10 +206,16 @@ impl Manager {
     async fn ensure_unbounded(
         &self,
         key: &VisitorKey,
-        create: bool,
+        creation: Creation<'_>,
         recovery: Option<Recovery<'_>>,
     ) -> Result<Authorized, Unavailable> {
         let inner = &self.0;
+        // Whether there is a record at all is looked at first where there may be one: known visitors meet no limit.
+        let (mut create, mut spend) = match creation {
+            Creation::Never => (false, None),
+            Creation::Freely => (true, None),
+            Creation::Limited { is_new, spend } => (is_new, Some(spend)),
+        };
         let carried = || {
             let carried = inner.performer.vault.open_recovery(recovery?)?;
             // Who was erased is not brought back by what they had before.
@@ -210,7 +223,8 @@ impl Manager {
             spared.then_some(carried)
         };
         let mut landing = Err(Unavailable::Busy);
-        for _ in 0..MAX_TRIES {
+        let looks = usize::from(spend.is_some() && !create);
+        for _ in 0..MAX_TRIES + looks {
             let now = inner.performer.clock.now();
             if inner.erasures.is_pending(key) {
                 return Err(Unavailable::Erased);
@@ -225,13 +239,20 @@ impl Manager {
                 create,
                 ..Want::default()
             };
-            let (flight, led) = match inner.board(key, want, carried) {
+            let (flight, led) = match inner.board(key, want, spend, carried) {
                 Ok(boarded) => boarded,
                 Err(settled) => return settled,
             };
             flight.hurry();
             landing = flight.landing().await;
             match &landing {
+                Err(Unavailable::NotCreated) if !create && spend.is_some() => create = true,
+                // Another replica has announced a call, which is paid for: its end is waited for.
+                Err(Unavailable::Unconfirmed)
+                    if !create && spend.is_some() && inner.settings.policy.replicas.is_some() =>
+                {
+                    (create, spend) = (true, None);
+                }
                 // Somebody else's flow, which was not allowed what we are, or knew of no recovery cookie.
                 Err(Unavailable::NotCreated) if (create || recovery.is_some()) && !led => {}
                 // A flow that did not know that its token had been rejected; the next one does.
@@ -257,23 +278,23 @@ impl Manager {
     pub async fn ensure_or_adopt(
         &self,
         key: &VisitorKey,
-        create: bool,
+        creation: Creation<'_>,
         recovery: Option<Recovery<'_>>,
         vendor: &VendorToken,
         unknown: bool,
     ) -> Result<Authorized, Unavailable> {
         let Some(adopted) = self.adopt(key, vendor) else {
-            return self.ensure_or_recover(key, create, recovery).await;
+            return self.ensure_or_recover(key, creation, recovery).await;
         };
         if unknown {
             return Ok(adopted);
         }
-        match self.ensure_or_recover(key, false, recovery).await {
+        match self.ensure_or_recover(key, Creation::Never, recovery).await {
             // Waiting may have taken longer than it had left.
             Err(Unavailable::NotCreated) if adopted.is_usable(self.0.performer.clock.now()) => {
                 Ok(adopted)
             }
-            Err(Unavailable::NotCreated) => self.ensure_or_recover(key, create, recovery).await,
+            Err(Unavailable::NotCreated) => self.ensure_or_recover(key, creation, recovery).await,
             settled => settled,
         }
     }
@@ -435,7 +456,7 @@ impl Inner {
     fn begin(self: &Arc<Self>, key: &VisitorKey, want: Want) {
         let limit = self.settings.max_flows * WAITING_PER_FLOW;
         if let Ok(Boarding::Led(lead, _)) = self.flights.board(key, limit, || None::<()>) {
-            self.spawn(lead, *key, want, None);
+            self.spawn(lead, *key, want, None, None);
         }
     }
 
@@ -444,6 +465,7 @@ impl Inner {
         self: &Arc<Self>,
         key: &VisitorKey,
         want: Want,
+        spend: Option<&(dyn Fn() -> Result<(), Limit> + Send + Sync)>,
         carried: impl FnOnce() -> Option<VisitorSession>,
     ) -> Result<(super::flights::Flight, bool), Landing> {
         let limit = self.settings.max_flows * WAITING_PER_FLOW;
@@ -456,9 +478,31 @@ impl Inner {
         match self.flights.board(key, limit, settled)? {
             Boarding::Joined(flight) => Ok((flight, false)),
             Boarding::Led(lead, flight) => {
-                self.spawn(lead, *key, want, carried());
+                let creating = match want.create {
+                    true => match self.enter(spend) {
+                        Ok(creating) => Some(creating),
+                        Err(reason) => {
+                            lead.land(Err(reason));
+                            return Err(Err(reason));
+                        }
+                    },
+                    false => None,
+                };
+                self.spawn(lead, *key, want, carried(), creating);
                 Ok((flight, true))
             }
+        }
+    }
+
+    /// Lets a profile be made, if there is room and `spend` agrees.
+    fn enter(
+        &self,
+        spend: Option<&(dyn Fn() -> Result<(), Limit> + Send + Sync)>,
+    ) -> Result<Creating, Unavailable> {
+        let creating = self.creations.enter().ok_or(Unavailable::CreationsBusy)?;
+        match spend.map_or(Ok(()), |spend| spend()) {
+            Ok(()) => Ok(creating),
+            Err(limit) => Err(Unavailable::Limited(limit)),
         }
     }
 
@@ -468,9 +512,14 @@ impl Inner {
         key: VisitorKey,
         want: Want,
         carried: Option<VisitorSession>,
+        creating: Option<Creating>,
     ) {
         let inner = self.clone();
         self.runtime.spawn(async move {
+            let _turn = match &creating {
+                Some(creating) => creating.turn().await,
+                None => None,
+            };
             if inner.erasures.is_pending(&key) {
                 return lead.land(Err(Unavailable::Erased));
             }

@@ -5,6 +5,7 @@ mod breaker;
 mod cache;
 mod cas;
 pub mod codec;
+mod creations;
 mod erasures;
 mod files;
 mod flights;
@@ -50,6 +51,7 @@ mod waiters;
 
 pub use breaker::GuardedStore;
 pub use cache::{Authorized, RenderToken};
+pub use creations::Creation;
 pub use flow::{Note, Unavailable};
 pub use flow_runtime::FlowRuntime;
 pub use freshness::{Freshness, Schedule};

@@ -58,6 +58,8 @@ pub struct Settings {
     pub max_wait: Duration,
     /// How many OAuth flows may run at the same time.
     pub max_flows: usize,
+    /// How many of them may make profiles; the others are there for known visitors.
+    pub max_creations: usize,
     /// How many visitors the in-process cache holds.
     pub cache_capacity: u64,
     /// How long a visitor session is kept after it was last written.
@@ -128,6 +130,7 @@ impl Default for Settings {
             policy: Policy::default(),
             max_wait: Duration::from_secs(2),
             max_flows: 64,
+            max_creations: 32,
             cache_capacity: 100_000,
             idle_timeout: Duration::from_secs(400 * 24 * 3600),
             min_backoff: Duration::from_secs(1),

@@ -142,7 +142,7 @@ impl Metrics {
             oauth_duration: new.histograms("oauth_call_duration_seconds", "How long OAuth calls take.", &["call"], &CALL_BUCKETS),
             store_calls: new.counters("store_calls_total", "Calls to the session store by kind and result.", &["call", "result"]),
             store_duration: new.histograms("store_call_duration_seconds", "How long calls to the session store take.", &["call"], &STORE_BUCKETS),
-            visitor_events: new.counters("visitor_events_total", "What happened to visitors: profiles created and wasted, authorize answers lost, token sets lost, refresh tokens salvaged, sessions recovered, erased.", &["event"]),
+            visitor_events: new.counters("visitor_events_total", "What happened to visitors: cookies minted, profiles created and wasted, authorize answers lost, token sets lost, refresh tokens salvaged, sessions recovered, erased.", &["event"]),
             flow_failures: new.counters("flow_failures_total", "Flows that ended without a token, by reason.", &["reason"]),
             leases: new.counters("leases_total", "Leases of visitors on a store that replicas share: taken, held by another flow, ended under a flow at work.", &["event"]),
             news_gaps: new.counter("news_gaps_total", "Times that news of other replicas may have been missed, and every cached token was looked up anew."),
@@ -199,6 +199,13 @@ impl Metrics {
     pub fn unpersonalised(&self, route: &str, reason: &'static str) {
         self.unpersonalised
             .with_label_values(&[route, reason])
+            .inc();
+    }
+
+    /// A client without a visitor cookie was given one.
+    pub fn visitor_minted(&self) {
+        self.visitor_events
+            .with_label_values(&["visitor_minted"])
             .inc();
     }
 

@@ -29,11 +29,6 @@ const MARKERS: &[&str] = &[
     "datadog",
     "site24x7",
     "catchpoint",
-    "kube-probe",
-    "elb-healthchecker",
-    "googlehc",
-    "prometheus",
-    "blackbox",
     "wget",
     "curl/",
     "libwww",
@@ -53,8 +48,41 @@ const MARKERS: &[&str] = &[
     "nikto",
 ];
 
+/// Parts of `User-Agent` values of health probes: Kubernetes, load balancers and monitors, in lower case.
+const PROBES: &[&str] = &[
+    "kube-probe",
+    "elb-healthchecker",
+    "googlehc",
+    "google-hc",
+    "envoy/hc",
+    "route 53 health check",
+    "route53-health-check",
+    "azure traffic manager",
+    "health check service",
+    "consul health check",
+    "haproxy",
+    "healthcheck",
+    "health-check",
+    "prometheus",
+    "blackbox",
+];
+
+/// Whether a health probe asks: it does so every few seconds, for ever, and keeps no cookies.
+pub(super) fn is_probe(headers: &HeaderMap) -> bool {
+    headers
+        .get(USER_AGENT)
+        .is_some_and(|agent| PROBES.iter().any(|marker| has(agent.as_bytes(), marker)))
+}
+
+fn has(agent: &[u8], marker: &str) -> bool {
+    let marker = marker.as_bytes();
+    agent
+        .windows(marker.len())
+        .any(|window| window.eq_ignore_ascii_case(marker))
+}
+
 /// Whether the client names itself as something else than a person's browser, or does not name itself at all.
-pub fn is_bot(headers: &HeaderMap, extra: &[String]) -> bool {
+pub(super) fn is_bot(headers: &HeaderMap, extra: &[String]) -> bool {
     let Some(agent) = headers.get(USER_AGENT) else {
         return true;
     };
@@ -62,18 +90,14 @@ pub fn is_bot(headers: &HeaderMap, extra: &[String]) -> bool {
     if agent.is_empty() {
         return true;
     }
-    let has = |marker: &str| {
-        let marker = marker.as_bytes();
-        agent
-            .windows(marker.len())
-            .any(|window| window.eq_ignore_ascii_case(marker))
-    };
-    MARKERS.iter().any(|marker| has(marker))
-        || extra.iter().any(|marker| !marker.is_empty() && has(marker))
+    MARKERS.iter().any(|marker| has(agent, marker))
+        || extra
+            .iter()
+            .any(|marker| !marker.is_empty() && has(agent, marker))
 }
 
 /// Whether the request fetches ahead of a visit (`Sec-Purpose`, and the older `Purpose` and `X-Moz`).
-pub(super) fn is_probe_or_prefetch(headers: &HeaderMap) -> bool {
+pub(super) fn is_prefetch(headers: &HeaderMap) -> bool {
     ["sec-purpose", "purpose", "x-purpose", "x-moz"]
         .iter()
         .any(|name| {
@@ -101,7 +125,6 @@ mod tests {
     fn invariant_9_bots_and_tools_are_known_and_browsers_are_not_taken_for_them() {
         for bot in [
             "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
-            "kube-probe/1.30",
             "curl/8.5.0",
             "facebookexternalhit/1.1",
             "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) HeadlessChrome/120.0 Safari/537.36",
@@ -121,16 +144,28 @@ mod tests {
     }
 
     #[test]
+    fn invariant_9_health_probes_are_known() {
+        for probe in [
+            "kube-probe/1.30",
+            "ELB-HealthChecker/2.0",
+            "GoogleHC/1.0",
+            "Envoy/HC",
+            "Blackbox Exporter/0.25.0",
+        ] {
+            assert!(is_probe(&agent(probe)), "{probe}");
+        }
+        assert!(!is_probe(&agent("Mozilla/5.0 (X11; Linux x86_64)")));
+        assert!(!is_probe(&HeaderMap::new()));
+    }
+
+    #[test]
     fn invariant_9_prefetches_are_known() {
         let purpose = |name: &'static str, value: &'static str| {
             HeaderMap::from_iter([(http::HeaderName::from_static(name), value.parse().unwrap())])
         };
-        assert!(is_probe_or_prefetch(&purpose(
-            "sec-purpose",
-            "prefetch;prerender"
-        )));
-        assert!(is_probe_or_prefetch(&purpose("purpose", "prefetch")));
-        assert!(is_probe_or_prefetch(&purpose("x-moz", "prefetch")));
-        assert!(!is_probe_or_prefetch(&HeaderMap::new()));
+        assert!(is_prefetch(&purpose("sec-purpose", "prefetch;prerender")));
+        assert!(is_prefetch(&purpose("purpose", "prefetch")));
+        assert!(is_prefetch(&purpose("x-moz", "prefetch")));
+        assert!(!is_prefetch(&HeaderMap::new()));
     }
 }

@@ -1,9 +1,9 @@
 //! When a request may make a profile for a visitor who has none.
 
-use http::HeaderMap;
 use http::header::ACCEPT;
+use http::{HeaderMap, Method};
 
-use super::bots::{is_bot, is_probe_or_prefetch};
+use super::bots::{is_bot, is_prefetch, is_probe};
 use super::rules::{CreateOn, CreationRules};
 
 /// How the visitor was known.
@@ -17,21 +17,81 @@ pub enum Arrival {
     Vouched,
 }
 
-/// Whether this request may make a profile.
-pub fn may_create(headers: &HeaderMap, arrival: Arrival, rules: &CreationRules) -> bool {
-    if is_probe_or_prefetch(headers) {
-        return false;
+/// Why a request may not make a profile, whoever sends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Withheld {
+    /// A crawler or a tool.
+    Bot,
+    /// A health probe.
+    Probe,
+    /// The browser fetches ahead of a visit that may never come.
+    Prefetch,
+    /// The method is one by which nobody visits.
+    Method,
+    /// `creation.create` waits for another request.
+    NotYet,
+}
+
+/// Whether this request may make a profile; if not, why.
+pub fn may_create(
+    method: &Method,
+    headers: &HeaderMap,
+    arrival: Arrival,
+    rules: &CreationRules,
+) -> Result<(), Withheld> {
+    if !visits(method) {
+        return Err(Withheld::Method);
+    }
+    if is_prefetch(headers) {
+        return Err(Withheld::Prefetch);
+    }
+    if is_probe(headers) {
+        return Err(Withheld::Probe);
     }
     if arrival == Arrival::Vouched {
-        return true;
+        return Ok(());
     }
-    if rules.exclude_bots && is_bot(headers, &rules.extra_bots) {
-        return false;
+    if let Some(withheld) = is_no_person(headers, rules) {
+        return Err(withheld);
     }
-    match (rules.create, arrival) {
+    let may = match (rules.create, arrival) {
         (CreateOn::FirstRequest, _) | (_, Arrival::Returning | Arrival::Vouched) => true,
         (CreateOn::Navigation, Arrival::New) => is_navigation(headers),
         (CreateOn::Returning, Arrival::New) => false,
+    };
+    may.then_some(()).ok_or(Withheld::NotYet)
+}
+
+/// Who asks, if it is not a person: such a client is given no visitor cookie either.
+pub fn is_no_person(headers: &HeaderMap, rules: &CreationRules) -> Option<Withheld> {
+    if is_probe(headers) {
+        return Some(Withheld::Probe);
+    }
+    (rules.exclude_bots && is_bot(headers, &rules.extra_bots)).then_some(Withheld::Bot)
+}
+
+/// Whether people visit by this method. Pages are fetched with `GET`, and scripts in them report with `POST`, `PUT`, `PATCH` and
+/// `DELETE`, often first. `OPTIONS` is a preflight, which never brings a cookie; `HEAD` is of link checkers and monitors; the rest
+/// is of nobody in a shop.
+fn visits(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::POST | Method::PUT | Method::PATCH | Method::DELETE
+    )
+}
+
+// === impl Withheld ===
+
+impl Withheld {
+    /// The word for metrics and for the `Dressipi-Sidecar` response header.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Bot => "bot",
+            Self::Probe => "probe",
+            Self::Prefetch => "prefetch",
+            Self::Method => "method",
+            Self::NotYet => "not-created",
+        }
     }
 }
 
@@ -57,6 +117,10 @@ mod tests {
         pairs
             .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
             .collect()
+    }
+
+    fn may_create(headers: &HeaderMap, arrival: Arrival, rules: &CreationRules) -> bool {
+        super::may_create(&Method::GET, headers, arrival, rules).is_ok()
     }
 
     fn rules(create: CreateOn) -> CreationRules {
@@ -117,5 +181,27 @@ mod tests {
             may_create(&bot, Arrival::Vouched, &rules),
             "an app's own HTTP client is no bot"
         );
+    }
+
+    #[test]
+    fn invariant_9_only_methods_by_which_people_visit_create() {
+        let rules = rules(CreateOn::FirstRequest);
+        for (method, expected) in [
+            (Method::GET, Ok(())),
+            (Method::POST, Ok(())),
+            (Method::DELETE, Ok(())),
+            (Method::HEAD, Err(Withheld::Method)),
+            (Method::OPTIONS, Err(Withheld::Method)),
+            (Method::TRACE, Err(Withheld::Method)),
+            (
+                Method::from_bytes(b"PROPFIND").unwrap(),
+                Err(Withheld::Method),
+            ),
+        ] {
+            for arrival in [Arrival::New, Arrival::Returning, Arrival::Vouched] {
+                let may = super::may_create(&method, &headers(&[]), arrival, &rules);
+                assert_eq!(may, expected, "{method}");
+            }
+        }
     }
 }

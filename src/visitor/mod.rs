@@ -9,17 +9,18 @@ mod cookies;
 mod creation;
 mod id;
 mod known;
+mod limits;
 mod pattern;
 mod rules;
 mod source;
 
-pub use bots::is_bot;
 pub use consent::{Consent, Seen, consent};
 pub use cookie::{CookieJar, Issued, Minted, is_ours};
 pub use cookies::{Change, Cookies, Lookup, Place};
-pub use creation::{Arrival, may_create};
+pub use creation::{Arrival, Withheld, is_no_person, may_create};
 pub use id::{IdentityKey, Namespace, VisitorId, VisitorKey};
 pub use known::{KnownCookies, KnownVisitor};
+pub use limits::{Client, CreationLimits, Limit, Rate, Spent};
 pub use pattern::ValuePattern;
 pub use rules::{
     ConsentPlace, ConsentRules, CookieSettings, CreateOn, CreationRules, RequiredConsent, SameSite,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
+use super::limits::CreationLimits;
 use super::pattern::ValuePattern;
 
 /// The visitor cookie's name and attributes (RFC 6265bis §4.1).
@@ -94,6 +95,8 @@ pub struct CreationRules {
     pub extra_bots: Vec<String>,
     /// The cookie in which a visitor may carry a token of the vendor's, which then serves in place of a new profile.
     pub adopt_cookie: Option<String>,
+    /// How many profiles may be made.
+    pub limits: CreationLimits,
 }
 
 /// Which request of a client without a visitor cookie creates.
@@ -141,6 +144,7 @@ impl Default for CreationRules {
             exclude_bots: true,
             extra_bots: Vec::new(),
             adopt_cookie: None,
+            limits: CreationLimits::default(),
         }
     }
 }

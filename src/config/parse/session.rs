@@ -59,10 +59,19 @@ pub(super) fn parse(
         default.max_flows as u64,
         100_000,
     );
+    // One at least, and of several flows not all: known visitors need theirs.
+    let most_creations = max_flows.saturating_sub(1).max(1);
+    let max_creations = report.count(
+        &at("max_creations"),
+        raw.max_creations,
+        (max_flows / 2).max(1),
+        most_creations,
+    );
     let settings = Settings {
         policy,
         max_wait: duration(raw.max_wait, default.max_wait),
         max_flows: usize::try_from(max_flows).unwrap_or(usize::MAX),
+        max_creations: usize::try_from(max_creations).unwrap_or(usize::MAX),
         cache_capacity: report.count(
             &at("cache_capacity"),
             raw.cache_capacity,

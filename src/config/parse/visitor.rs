@@ -9,10 +9,12 @@ use crate::config::model::Listener;
 use crate::config::values;
 use crate::session::StoreSettings;
 use crate::visitor::{
-    ConsentPlace, ConsentRules, CookieSettings, CreateOn, CreationRules, RequiredConsent, SameSite,
-    ValuePattern, VisitorSource, is_ours,
+    ConsentPlace, ConsentRules, CookieSettings, CreateOn, CreationLimits, CreationRules, Rate,
+    RequiredConsent, SameSite, ValuePattern, VisitorSource, is_ours,
 };
 
+/// As good as no budget.
+const MOST_DAILY: u64 = 1_000_000_000_000;
 /// What browsers cap a cookie's life at (RFC 6265bis §5.5).
 const LONGEST_LIFE: Duration = Duration::from_secs(400 * 24 * 3600);
 
@@ -290,6 +292,7 @@ pub(super) fn creation(
             report.problem(&path, "is empty, which is a part of every User-Agent");
         }
     }
+    let limits = limits(report, raw.per_client, raw.overall, raw.daily);
     if let Some(name) = &raw.adopt_cookie {
         names::cookie(report, "creation.adopt_cookie", name);
         if is_ours(name.as_bytes(), cookie.name.as_bytes()) {
@@ -303,6 +306,7 @@ pub(super) fn creation(
     }
     CreationRules {
         adopt_cookie: raw.adopt_cookie,
+        limits,
         create: raw.create.map_or(default.create, |create| match create {
             values::Create::FirstRequest => CreateOn::FirstRequest,
             values::Create::Navigation => CreateOn::Navigation,
@@ -313,5 +317,26 @@ pub(super) fn creation(
             .iter()
             .map(|part| part.trim().to_lowercase())
             .collect(),
+    }
+}
+
+/// How many profiles may be made.
+fn limits(
+    report: &mut Report<'_>,
+    per_client: Option<values::Rate>,
+    overall: Option<values::Rate>,
+    daily: Option<u64>,
+) -> CreationLimits {
+    let default = CreationLimits::default();
+    let rate = |raw: Option<values::Rate>, default| match raw {
+        None => default,
+        Some(values::Rate::Unlimited) => None,
+        Some(values::Rate::Limited { count, per }) => Some(Rate { count, per }),
+    };
+    let default_daily = default.daily.unwrap_or(MOST_DAILY);
+    CreationLimits {
+        per_client: rate(per_client, default.per_client),
+        overall: rate(overall, default.overall),
+        daily: Some(report.count("creation.daily", daily, default_daily, MOST_DAILY)),
     }
 }

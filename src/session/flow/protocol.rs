@@ -9,6 +9,7 @@ use crate::oauth::{
 };
 use crate::session::record::VisitorSession;
 use crate::session::store::Version;
+use crate::visitor::Limit;
 
 /// What a flow is to bring about: a token that can be used now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -112,6 +113,10 @@ pub struct Done {
 pub enum Unavailable {
     /// The visitor has no profile, and this request may not make one.
     NotCreated,
+    /// The visitor has no profile, and a limit on making them is reached.
+    Limited(Limit),
+    /// Too many profiles are being made already.
+    CreationsBusy,
     /// The store cannot be read or written.
     Store,
     /// Dressipi did not do its part.
@@ -162,6 +167,8 @@ impl Unavailable {
     pub fn label(self) -> &'static str {
         match self {
             Self::NotCreated => "not-created",
+            Self::Limited(limit) => limit.label(),
+            Self::CreationsBusy => "creations-busy",
             Self::Store => "store",
             Self::Dressipi => "dressipi",
             Self::Unconfirmed => "unconfirmed",
