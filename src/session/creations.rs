@@ -31,7 +31,10 @@ pub(super) struct Creations {
 }
 
 /// One of them, which may have to wait for its turn.
-pub(super) struct Creating(Arc<Creations>);
+pub(super) struct Creating {
+    creations: Arc<Creations>,
+    is_absent: bool,
+}
 
 impl Creations {
     /// `at_once` may run, and `waiting` may wait for each of them.
@@ -43,25 +46,32 @@ impl Creations {
         })
     }
 
-    /// One more, unless there are too many.
-    pub(super) fn enter(self: &Arc<Self>) -> Option<Creating> {
+    /// One more, unless there are too many. `is_absent`: the store is known to have no profile for the visitor.
+    pub(super) fn enter(self: &Arc<Self>, is_absent: bool) -> Option<Creating> {
         // Counted down again by its end, whichever way it is dropped.
-        let creating = Creating(self.clone());
+        let creating = Creating {
+            creations: self.clone(),
+            is_absent,
+        };
         let before = self.under_way.fetch_add(1, Ordering::Relaxed);
         (before < self.most).then_some(creating)
     }
 }
 
 impl Creating {
+    pub(super) fn is_absent(&self) -> bool {
+        self.is_absent
+    }
+
     /// Waits for its turn, which ends with what is returned.
     pub(super) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
-        self.0.slots.clone().acquire_owned().await.ok()
+        self.creations.slots.clone().acquire_owned().await.ok()
     }
 }
 
 impl Drop for Creating {
     fn drop(&mut self) {
-        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+        self.creations.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -72,14 +82,14 @@ mod tests {
     #[tokio::test]
     async fn invariant_10_so_many_run_and_so_many_wait_and_the_rest_is_refused() {
         let creations = Creations::new(1, 2);
-        let first = creations.enter().unwrap();
-        let second = creations.enter().unwrap();
-        assert!(creations.enter().is_none());
-        assert!(creations.enter().is_none(), "a refusal takes no room");
+        let first = creations.enter(false).unwrap();
+        let second = creations.enter(false).unwrap();
+        assert!(creations.enter(false).is_none());
+        assert!(creations.enter(false).is_none(), "a refusal takes no room");
         let turn = first.turn().await.unwrap();
         assert_eq!(creations.slots.available_permits(), 0);
         drop((first, turn));
         assert!(second.turn().await.is_some());
-        assert!(creations.enter().is_some());
+        assert!(creations.enter(false).is_some());
     }
 }

@@ -499,7 +499,9 @@ impl Inner {
         &self,
         spend: Option<&(dyn Fn() -> Result<(), Limit> + Send + Sync)>,
     ) -> Result<Creating, Unavailable> {
-        let creating = self.creations.enter().ok_or(Unavailable::CreationsBusy)?;
+        // Who has to pay has been looked for, or is new.
+        let creating = self.creations.enter(spend.is_some());
+        let creating = creating.ok_or(Unavailable::CreationsBusy)?;
         match spend.map_or(Ok(()), |spend| spend()) {
             Ok(()) => Ok(creating),
             Err(limit) => Err(Unavailable::Limited(limit)),
@@ -524,7 +526,12 @@ impl Inner {
                 return lead.land(Err(Unavailable::Erased));
             }
             let rejected = inner.rejected(&key);
-            let (flow, command) = Flow::start(Want { rejected, ..want }, inner.settings.policy);
+            let want = Want { rejected, ..want };
+            let policy = inner.settings.policy;
+            let (flow, command) = match creating.as_ref().is_some_and(Creating::is_absent) {
+                true => Flow::start_absent(want, policy),
+                false => Flow::start(want, policy),
+            };
             let flow = flow.or_recover(carried);
             let (done, written) = inner.performer.run(&key, flow, command, &lead).await;
             let landing = inner.finish(&key, &lead, done, written).await;

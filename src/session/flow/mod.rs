@@ -106,6 +106,16 @@ impl Flow {
         (Self::at(Stage::Loading, want, policy), Command::Load)
     }
 
+    /// Begins a flow for a visitor of whom the store had no profile a moment ago. Where replicas share the store, a look that says so is
+    /// worth nothing without the lease, and with the lease comes the record: so that is the first step.
+    pub fn start_absent(want: Want, policy: Policy) -> (Self, Command) {
+        if policy.replicas.is_none() {
+            return Self::start(want, policy);
+        }
+        let stage = Stage::Acquiring { fallback: None };
+        (Self::at(stage, want, policy), Command::Acquire)
+    }
+
     /// What the visitor carries in the recovery cookie: it is used if the store truly has no record, and for nothing else.
     #[must_use]
     pub fn or_recover(self, carried: Option<VisitorSession>) -> Self {
