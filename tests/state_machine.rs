@@ -332,7 +332,11 @@ impl World {
                 rejected: self.process().rejected,
                 ..want
             };
-            let (flow, command) = Flow::start(want, self.policy);
+            // As the manager does, where a look a moment ago found nobody.
+            let (flow, command) = match want.create && !carry {
+                true => Flow::start_absent(want, self.policy),
+                false => Flow::start(want, self.policy),
+            };
             let carried = self.browser.as_ref().filter(|_| carry);
             let carried = carried.map(|bytes| codec::decode(bytes).unwrap());
             let refresh = carried.as_ref().and_then(refresh_of);

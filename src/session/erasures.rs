@@ -84,6 +84,11 @@ impl Erasures {
         self.pending.lock().iter().copied().collect()
     }
 
+    /// Whether the visitor was erased after `since`.
+    pub(super) fn came_after(&self, key: &VisitorKey, since: Timestamp) -> bool {
+        self.done.get(key).is_some_and(|erased| erased > since)
+    }
+
     /// Whether what the visitor had from `since` on may come back: it was not erased after that.
     pub(super) fn spare(&self, key: &VisitorKey, since: Timestamp) -> bool {
         self.done.get(key).is_none_or(|erased| since > erased)

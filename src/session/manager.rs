@@ -224,9 +224,12 @@ impl Manager {
         };
         let mut landing = Err(Unavailable::Busy);
         let looks = usize::from(spend.is_some() && !create);
-        for _ in 0..MAX_TRIES + looks {
+        let came_at = inner.performer.clock.now();
+        for tries in 0..MAX_TRIES + looks {
             let now = inner.performer.clock.now();
-            if inner.erasures.is_pending(key) {
+            // Or it was all over while this request waited: what was asked for before does not hold any more.
+            let meanwhile = || tries > 0 && inner.erasures.came_after(key, came_at);
+            if inner.erasures.is_pending(key) || meanwhile() {
                 return Err(Unavailable::Erased);
             }
             if let Some(authorized) = self.current(key, now) {
