@@ -2,7 +2,7 @@
 //! down again in the right order.
 //!
 //! Exchanges live on the caller's runtime, flows and OAuth connections on one of their own ([`FlowRuntime`]). What is done every so
-//! often waits on pingora's timer and not on the runtime's, for the same reason.
+//! often waits on pingora's timer: a worker that goes to sleep while its runtime has a timer set has the kernel set one too.
 
 mod socket;
 
