@@ -1,4 +1,9 @@
-//! TLS of listeners: what is said about it, and what the files hold, judged as a whole before anything is served with it.
+//! TLS: what is said about that of listeners, and about our own certificate towards upstreams; and what the files hold, judged as a
+//! whole before anything is served or sent with it.
+
+mod client;
+
+pub use client::{ClientCertificate, ClientIdentity};
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -108,7 +113,7 @@ impl ServerTls {
         let chain = certificates(File::Certificate, &self.cert_file, &files.certificate)?;
         let expires = expiry(&chain[0])
             .ok_or_else(|| File::Certificate.at(&self.cert_file, "holds no X.509 certificate"))?;
-        let key = self.key(&files.key)?;
+        let key = private_key(&self.key_file, &files.key)?;
         let versions: &[&SupportedProtocolVersion] = match self.min_version {
             MinVersion::Tls12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
             MinVersion::Tls13 => &[&rustls::version::TLS13],
@@ -136,32 +141,14 @@ impl ServerTls {
             _ => builder.with_no_client_auth(),
         };
         // The library holds key and certificate against each other.
-        let mut config = builder.with_single_cert(chain, key).map_err(|error| {
-            let certificate = self.cert_file.display();
-            let reason = match error {
-                rustls::Error::InconsistentKeys(_) => {
-                    format!("is not the key of the certificate in {certificate}")
-                }
-                error => format!("cannot be used with {certificate}: {error}"),
-            };
-            File::Key.at(&self.key_file, reason)
-        })?;
+        let mut config = builder
+            .with_single_cert(chain, key)
+            .map_err(|error| unfit_key(&self.key_file, &self.cert_file, error))?;
         if self.http2 {
             config.alpn_protocols.push(b"h2".to_vec());
         }
         config.alpn_protocols.push(b"http/1.1".to_vec());
         Ok(Server { config, expires })
-    }
-
-    fn key(&self, pem: &[u8]) -> Result<PrivateKeyDer<'static>, FilesError> {
-        PrivateKeyDer::from_pem_slice(pem).map_err(|_| {
-            let text = String::from_utf8_lossy(pem);
-            let reason = match text.contains("ENCRYPTED") {
-                true => "is encrypted, and nobody is there to type a passphrase: decrypt it, such as with `openssl pkey`",
-                false => "holds no private key in PEM (-----BEGIN PRIVATE KEY-----)",
-            };
-            File::Key.at(&self.key_file, reason)
-        })
     }
 }
 
@@ -194,6 +181,29 @@ fn certificates(
         return Err(file.at(path, reason));
     }
     Ok(found)
+}
+
+fn private_key(path: &Path, pem: &[u8]) -> Result<PrivateKeyDer<'static>, FilesError> {
+    PrivateKeyDer::from_pem_slice(pem).map_err(|_| {
+        let text = String::from_utf8_lossy(pem);
+        let reason = match text.contains("ENCRYPTED") {
+            true => "is encrypted, and nobody is there to type a passphrase: decrypt it, such as with `openssl pkey`",
+            false => "holds no private key in PEM (-----BEGIN PRIVATE KEY-----)",
+        };
+        File::Key.at(path, reason)
+    })
+}
+
+/// What the library says of a key beside its certificate.
+fn unfit_key(key: &Path, certificate: &Path, error: rustls::Error) -> FilesError {
+    let certificate = certificate.display();
+    let reason = match error {
+        rustls::Error::InconsistentKeys(_) => {
+            format!("is not the key of the certificate in {certificate}")
+        }
+        error => format!("cannot be used with {certificate}: {error}"),
+    };
+    File::Key.at(key, reason)
 }
 
 fn expiry(certificate: &CertificateDer<'_>) -> Option<SystemTime> {

@@ -16,6 +16,7 @@ use dressipi_sidecar::session::{
     Acquired, Entry, LeaseOwner, News, PutError, RedisLogin, RedisSettings, RedisStore, RedisTls,
     RedisWait, StateTag, Store, StoreError,
 };
+use dressipi_sidecar::tls::ClientIdentity;
 use dressipi_sidecar::visitor::VisitorKey;
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -454,7 +455,11 @@ async fn tls_needs_the_right_authority_and_our_certificate() {
             "yes",
         ],
     );
-    let client = authority.certify("sidecar").write(folder.path(), "client");
+    let (certificate_file, key_file) = authority.certify("sidecar").write(folder.path(), "client");
+    let client = ClientIdentity {
+        certificate_file,
+        key_file,
+    };
     let with = |tls| RedisSettings {
         tls,
         ..server.settings()

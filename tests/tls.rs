@@ -1,5 +1,7 @@
 //! TLS towards upstreams: HTTP/2 and its fallback, whose name is asked for, and that verification fails closed.
 
+use std::path::Path;
+
 use axum::Router;
 use bytes::Bytes;
 use dressipi_sidecar::config::{self, Format};
@@ -345,6 +347,134 @@ async fn a_dressipi_with_an_unacceptable_certificate_is_unreachable_and_learns_n
     }
 }
 
+/// The lines of a configuration that show `identity` to servers.
+fn showing(identity: &Identity, folder: &Path) -> String {
+    let (certificate, key) = identity.write(folder, "client");
+    format!("client_certificate_file = {certificate:?}\nclient_key_file = {key:?}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_that_asks_who_we_are_is_shown_our_certificate() {
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let ours = clients.certify("sidecar");
+    for keys in ["", "http2 = true"] {
+        let server = authority.certify("localhost");
+        let app = TlsUpstream::demanding(server, &clients, App::router()).await;
+        let folder = tempfile::tempdir().unwrap();
+        let keys = format!("{}\n{keys}", showing(&ours, folder.path()));
+        let (_dressipi, sidecar) = before_tls(&app, &authority, &keys).await;
+        for _ in 0..2 {
+            let answer = sidecar.visitor("ada", "/x").send().await.unwrap();
+            assert_eq!(answer.status(), 200);
+        }
+        let seen = app.seen();
+        assert_eq!((seen.requests.len(), seen.refused), (2, 0));
+        assert!(seen.clients.iter().all(|shown| shown == ours.certificate()));
+        assert_eq!(seen.clients.len(), seen.handshakes.len());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_that_does_not_accept_our_certificate_gets_no_request() {
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let folder = tempfile::tempdir().unwrap();
+    let stranger = Authority::new().certify("sidecar");
+    for keys in [String::new(), showing(&stranger, folder.path())] {
+        let server = authority.certify("localhost");
+        let app = TlsUpstream::demanding(server, &clients, App::router()).await;
+        let (_dressipi, sidecar) = before_tls(&app, &authority, &keys).await;
+        let answer = sidecar.visitor("ada", "/x").send().await.unwrap();
+        assert_eq!(answer.status(), 502, "with {keys:?}");
+        assert!(app.seen().requests.is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dressipi_that_asks_who_we_are_is_shown_our_certificate_on_every_call() {
+    let (authority, clients) = (Authority::new(), Authority::new());
+    let ours = clients.certify("sidecar");
+    let folder = tempfile::tempdir().unwrap();
+    let ca = authority.write(folder.path());
+    let dressipi = Dressipi::start().await;
+    let router = dressipi.simulator.router();
+    let server = TlsUpstream::demanding(authority.certify("localhost"), &clients, router).await;
+    let start = |keys: String| {
+        Sidecar::behind(&dressipi)
+            .base_url(format!(
+                "https://localhost:{}\"\nca_file = {ca:?}\n{keys}#\"",
+                server.address.port()
+            ))
+            .start()
+    };
+    let sidecar = start(showing(&ours, folder.path())).await;
+    let answer = sidecar.visitor("ada", TOP).send().await.unwrap();
+    assert!(profile(answer).await.is_some());
+    let seen = server.seen();
+    // The OAuth calls and the proxied one come over connections of their own.
+    assert_eq!(seen.clients.len(), 2);
+    assert!(seen.clients.iter().all(|shown| shown == ours.certificate()));
+
+    let nobody = start(String::new()).await;
+    let answer = nobody.visitor("eve", TOP).send().await.unwrap();
+    assert_eq!(answer.status(), 502);
+    assert_eq!(dressipi.profiles(), 1);
+    assert_eq!(server.seen().requests.len(), seen.requests.len());
+}
+
+#[test]
+fn our_certificate_and_its_key_are_judged_when_the_configuration_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let (certificate, key) = authority.certify("sidecar").write(folder.path(), "one");
+    let (_, other_key) = authority.certify("sidecar").write(folder.path(), "other");
+    let (expired, expired_key) = authority
+        .certify_expired("sidecar")
+        .write(folder.path(), "expired");
+    let load = |certificate: &Path, key: &Path| {
+        let ours =
+            format!("client_certificate_file = {certificate:?}\nclient_key_file = {key:?}\n");
+        let text = format!(
+            "listeners = [{{ address = \"127.0.0.1:0\" }}]\n\
+             [dressipi]\nbase_url = \"https://dressipi.example\"\nclient_id = \"shop\"\n{ours}\
+             [session]\nstore = \"redis\"\nkeys_file = \"one.key\"\n\
+             [session.redis]\nurl = \"rediss://redis:6379\"\n{ours}\
+             [[upstreams]]\nname = \"app\"\naddress = \"app:443\"\ntls = true\n{ours}\
+             [[routes]]\npath = \"/\"\nupstream = \"app\"\n"
+        );
+        config::load_text("test.toml", &text, Format::Toml, folder.path(), [])
+    };
+    let sections = ["dressipi", "session.redis", "upstreams[0]"];
+    let loaded = load(&certificate, &key).unwrap_or_else(|problems| panic!("{problems}"));
+    assert!(loaded.config.dressipi.client_identity.is_some());
+    let warnings = load(&expired, &expired_key)
+        .unwrap_or_else(|problems| panic!("{problems}"))
+        .warnings;
+    let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
+    for section in sections {
+        let told = format!("{section}.client_certificate_file: ");
+        assert!(
+            warnings
+                .iter()
+                .any(|warning| warning.contains(&told) && warning.contains("has expired")),
+            "{warnings:?}"
+        );
+    }
+    let Err(problems) = load(&certificate, &other_key) else {
+        panic!("accepted")
+    };
+    let problems = problems.to_string();
+    for section in sections {
+        let told = format!("{section}.client_key_file: ");
+        assert!(problems.contains(&told), "{problems}");
+    }
+    assert_eq!(
+        problems
+            .matches("is not the key of the certificate")
+            .count(),
+        3
+    );
+}
+
 #[test]
 fn an_empty_server_name_is_refused_because_it_would_switch_verification_off() {
     let text = r#"
@@ -364,7 +494,7 @@ fn an_empty_server_name_is_refused_because_it_would_switch_verification_off() {
         path = "/"
         upstream = "app"
     "#;
-    let folder = std::path::Path::new("/");
+    let folder = Path::new("/");
     let Err(problems) = config::load_text("test.toml", text, Format::Toml, folder, []) else {
         panic!("accepted")
     };

@@ -105,6 +105,10 @@ pub(crate) struct Dressipi {
     pub(crate) timeout: Option<Span>,
     /// A PEM bundle of certificate authorities to trust instead of the system's.
     pub(crate) ca_file: Option<String>,
+    /// Our certificate with its intermediates, in PEM, for a Dressipi that asks for one. Default: none is shown.
+    pub(crate) client_certificate_file: Option<String>,
+    /// Its key, in PEM.
+    pub(crate) client_key_file: Option<String>,
     /// How the headers are called.
     pub(crate) headers: Option<Headers>,
 }
@@ -319,6 +323,10 @@ pub(crate) struct Upstream {
     pub(crate) server_name: Option<String>,
     /// TLS: a PEM bundle of certificate authorities to trust instead of the system's.
     pub(crate) ca_file: Option<String>,
+    /// TLS: our certificate with its intermediates, in PEM, for an app that asks for one. Default: none is shown.
+    pub(crate) client_certificate_file: Option<String>,
+    /// TLS: its key, in PEM.
+    pub(crate) client_key_file: Option<String>,
     /// TLS: whether HTTP/2 is offered. Over it, a whole request body must arrive within `read_timeout`. Default: false.
     pub(crate) http2: Option<bool>,
     /// How long connecting may take, TLS included. Default: `2s`.

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 use crate::secret::Secret;
 use crate::session::{Settings as SessionSettings, StoreSettings};
-use crate::tls::ServerTls;
+use crate::tls::{ClientIdentity, ServerTls};
 use crate::visitor::{ConsentRules, CookieSettings, CreationRules, VisitorSource};
 
 /// Everything that a running sidecar goes by.
@@ -184,6 +184,8 @@ pub struct UpstreamTls {
     pub server_name: String,
     /// A PEM bundle of certificate authorities to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
+    /// Our certificate, for an app that asks for one.
+    pub client: Option<ClientIdentity>,
     /// Whether HTTP/2 is offered.
     pub http2: bool,
 }

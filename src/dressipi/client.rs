@@ -18,6 +18,7 @@ use crate::oauth::{
     parse_token,
 };
 use crate::secret::Secret;
+use crate::tls::FilesError;
 
 /// Dressipi's OAuth endpoints over HTTP.
 pub struct Client {
@@ -47,6 +48,9 @@ pub enum BuildError {
         /// Why.
         source: reqwest::Error,
     },
+    /// Our certificate cannot be used.
+    #[error("dressipi: {0}")]
+    Client(#[from] FilesError),
     /// The API key cannot stand in a header.
     #[error("dressipi.api_key has characters that a header may not have")]
     ApiKey,
@@ -90,6 +94,11 @@ impl Client {
             };
             builder =
                 builder.tls_certs_only(reqwest::Certificate::from_pem_bundle(&pem).map_err(parse)?);
+        }
+        if let Some(identity) = &settings.client_identity {
+            let pem = identity.load()?.pem;
+            let identity = reqwest::Identity::from_pem(&pem).map_err(BuildError::Http)?;
+            builder = builder.identity(identity);
         }
         Ok(Self {
             http: builder.build().map_err(BuildError::Http)?,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 
 use crate::secret::Secret;
+use crate::tls::ClientIdentity;
 
 /// The only redirect URI that the API knows: no redirect takes place.
 pub const REDIRECT_URI: &str = "urn:ietf:wg:oauth:2.0:oob:auto";
@@ -32,6 +33,8 @@ pub struct Settings {
     pub timeout: Duration,
     /// A PEM bundle of certificate authorities to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
+    /// Our certificate, for a Dressipi that asks for one.
+    pub client_identity: Option<ClientIdentity>,
     /// How the headers are called.
     pub headers: Headers,
 }

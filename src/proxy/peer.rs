@@ -10,7 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use pingora::protocols::ALPN;
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
-use pingora::utils::tls::{WrappedX509, parse_x509};
+use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
@@ -18,6 +18,7 @@ use super::snapshot::Snapshot;
 use super::upgrade::WriterFirst;
 use crate::config::Upstream;
 use crate::dressipi::Settings;
+use crate::tls::{ClientIdentity, FilesError};
 
 /// Where connections go, and how.
 #[derive(Clone, Debug)]
@@ -36,6 +37,7 @@ pub(super) struct Destination {
 struct Tls {
     server_name: String,
     ca_file: Option<PathBuf>,
+    client: Option<ClientIdentity>,
     http2: bool,
 }
 
@@ -43,6 +45,8 @@ struct Tls {
 pub(super) struct Pool {
     destination: Destination,
     ca: Option<Arc<[WrappedX509]>>,
+    /// Our certificate, which is shown where it is asked for.
+    client: Option<Arc<CertKey>>,
     /// Tells the connections of this pool from all others, and those for upgrades from the rest.
     groups: [u64; 2],
     addresses: ArcSwap<Vec<SocketAddr>>,
@@ -63,6 +67,14 @@ pub enum PeerError {
         path: PathBuf,
         /// What is wrong.
         reason: String,
+    },
+    /// Our certificate cannot be used.
+    #[error("upstream `{upstream}`: {source}")]
+    Client {
+        /// The upstream's name.
+        upstream: String,
+        /// What is wrong with it.
+        source: FilesError,
     },
     /// TLS without a name to verify: pingora would switch verification off.
     #[error("upstream `{0}` speaks TLS and has no server name to verify the certificate against")]
@@ -87,6 +99,7 @@ impl Destination {
             tls: url.tls().then(|| Tls {
                 server_name: url.server_name().to_owned(),
                 ca_file: settings.ca_file.clone(),
+                client: settings.client_identity.clone(),
                 http2: true,
             }),
             upgrades: false,
@@ -104,6 +117,7 @@ impl Destination {
             tls: upstream.tls.as_ref().map(|tls| Tls {
                 server_name: tls.server_name.clone(),
                 ca_file: tls.ca_file.clone(),
+                client: tls.client.clone(),
                 http2: tls.http2,
             }),
             upgrades: true,
@@ -129,11 +143,18 @@ impl Pool {
             }) => Some(read_ca(&destination.name, path)?),
             _ => None,
         };
+        let client = destination.tls.as_ref().and_then(|tls| tls.client.as_ref());
+        let client = client.map(cert_key).transpose();
+        let client = client.map_err(|source| PeerError::Client {
+            upstream: destination.name.clone(),
+            source,
+        })?;
         let literal = destination.host.parse::<IpAddr>().ok();
         let addresses = literal.map(|address| SocketAddr::new(address, destination.port));
         Ok(Self {
             addresses: ArcSwap::from_pointee(Vec::from_iter(addresses)),
             ca,
+            client,
             groups: [(); 2].map(|()| GROUPS.fetch_add(1, Ordering::Relaxed)),
             next: AtomicUsize::new(0),
             destination,
@@ -193,6 +214,7 @@ impl Pool {
             .unwrap_or_default();
         let mut peer = HttpPeer::new(address, tls.is_some(), server_name);
         peer.group_key = self.groups[0];
+        peer.client_cert_key = self.client.clone();
         let options = &mut peer.options;
         options.connection_timeout = Some(*connect_timeout);
         options.total_connection_timeout = Some(*connect_timeout);
@@ -263,6 +285,14 @@ pub async fn resolve_forever(snapshot: Arc<ArcSwap<Snapshot>>, interval: Duratio
         .await;
         resolve_once(&snapshot).await;
     }
+}
+
+/// pingora panics on a certificate or a key that it cannot read; these have been judged.
+fn cert_key(identity: &ClientIdentity) -> Result<Arc<CertKey>, FilesError> {
+    let ours = identity.load()?;
+    let chain = ours.chain.iter().map(|certificate| certificate.to_vec());
+    let key = ours.key.secret_der().to_vec();
+    Ok(Arc::new(CertKey::new(chain.collect(), key)))
 }
 
 fn read_ca(upstream: &str, path: &PathBuf) -> Result<Arc<[WrappedX509]>, PeerError> {

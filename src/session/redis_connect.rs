@@ -15,7 +15,7 @@ use redis::{
     ServerErrorKind, Value,
 };
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -219,21 +219,16 @@ fn client_config(tls: &RedisTls) -> Result<ClientConfig, TlsFileError> {
             .with_platform_verifier()
             .map_err(failed("the system's certificate authorities".to_owned()))?,
     };
-    let Some((certificate, key)) = &tls.client else {
+    let Some(identity) = &tls.client else {
         return Ok(builder.with_no_client_auth());
     };
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(certificate)
-        .map_err(failed(certificate.display().to_string()))?
-        .collect();
-    let chain = chain.map_err(failed(certificate.display().to_string()))?;
-    let secret = PrivateKeyDer::from_pem_file(key).map_err(failed(key.display().to_string()))?;
+    let ours = identity.load().map_err(|error| TlsFileError {
+        what: error.path.display().to_string(),
+        reason: error.reason,
+    })?;
     builder
-        .with_client_auth_cert(chain, secret)
-        .map_err(failed(format!(
-            "{} with {}",
-            certificate.display(),
-            key.display()
-        )))
+        .with_client_auth_cert(ours.chain, ours.key)
+        .map_err(failed(identity.certificate_file.display().to_string()))
 }
 
 fn failed<E: std::fmt::Display>(what: String) -> impl FnOnce(E) -> TlsFileError {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::secret::Secret;
+use crate::tls::ClientIdentity;
 
 /// Everything that the Redis store needs to know. Its `Debug` shows no password.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,8 +72,8 @@ pub struct RedisLogin {
 pub struct RedisTls {
     /// A PEM bundle of certificate authorities to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
-    /// PEM files of our certificate and of its key.
-    pub client: Option<(PathBuf, PathBuf)>,
+    /// Our certificate, for servers that ask for one.
+    pub client: Option<ClientIdentity>,
 }
 
 /// How far a write must have got before it counts: the `WAIT` command.

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -46,6 +47,8 @@ pub struct Seen {
     pub refused: usize,
     /// The server names of the handshakes that succeeded, with the protocol agreed upon.
     pub handshakes: Vec<(Option<String>, Option<String>)>,
+    /// The certificates that clients showed, one for each handshake that succeeded, if they had to show one.
+    pub clients: Vec<CertificateDer<'static>>,
     /// The requests: HTTP version, host, path.
     pub requests: Vec<(Version, String, String)>,
 }
@@ -161,16 +164,24 @@ impl TlsUpstream {
     /// Serves `router` with the `protocols` only.
     pub async fn with(identity: Identity, protocols: &[&str], router: Router) -> Self {
         let seen = Arc::new(Mutex::new(Seen::default()));
-        let router = router.layer(middleware::from_fn_with_state(seen.clone(), note));
-        Self::accept(identity, protocols, seen, move |stream| {
-            let service = TowerToHyperService::new(router.clone());
-            async move {
-                let _ = auto::Builder::new(TokioExecutor::new())
-                    .serve_connection_with_upgrades(TokioIo::new(stream), service)
-                    .await;
-            }
-        })
+        Self::accept(
+            plain(identity, protocols),
+            seen.clone(),
+            served(router, seen),
+        )
         .await
+    }
+
+    /// Serves `router` to those who show a certificate of `clients`.
+    pub async fn demanding(identity: Identity, clients: &Authority, router: Router) -> Self {
+        let verifier = WebPkiClientVerifier::builder(Arc::new(clients.roots()));
+        let mut config = ServerConfig::builder()
+            .with_client_cert_verifier(verifier.build().unwrap())
+            .with_single_cert(vec![identity.certificate], identity.key)
+            .unwrap();
+        config.alpn_protocols = vec![b"h2".into(), b"http/1.1".into()];
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        Self::accept(config, seen.clone(), served(router, seen)).await
     }
 
     /// Hands each connection to `serve`.
@@ -178,24 +189,15 @@ impl TlsUpstream {
         identity: Identity,
         serve: impl Fn(TlsStream<TcpStream>) -> F + Send + 'static,
     ) -> Self {
-        let seen = Arc::default();
-        Self::accept(identity, &["h2", "http/1.1"], seen, serve).await
+        let config = plain(identity, &["h2", "http/1.1"]);
+        Self::accept(config, Arc::default(), serve).await
     }
 
     async fn accept<F: Future<Output = ()> + Send + 'static>(
-        identity: Identity,
-        protocols: &[&str],
+        config: ServerConfig,
         seen: Arc<Mutex<Seen>>,
         serve: impl Fn(TlsStream<TcpStream>) -> F + Send + 'static,
     ) -> Self {
-        let mut config = ServerConfig::builder()
-            .with_no_client_auth()
-            .with_single_cert(vec![identity.certificate], identity.key)
-            .unwrap();
-        config.alpn_protocols = protocols
-            .iter()
-            .map(|name| name.as_bytes().into())
-            .collect();
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
@@ -211,7 +213,12 @@ impl TlsUpstream {
                 let name = connection.server_name().map(str::to_owned);
                 let protocol = connection.alpn_protocol();
                 let protocol = protocol.map(|name| String::from_utf8_lossy(name).into_owned());
-                log.lock().handshakes.push((name, protocol));
+                let mut seen = log.lock();
+                seen.handshakes.push((name, protocol));
+                let shown = connection.peer_certificates().and_then(<[_]>::first);
+                seen.clients
+                    .extend(shown.map(|shown| shown.clone().into_owned()));
+                drop(seen);
                 tokio::spawn(serve(stream));
             }
         });
@@ -220,6 +227,34 @@ impl TlsUpstream {
 
     pub fn seen(&self) -> Seen {
         self.seen.lock().clone()
+    }
+}
+
+fn plain(identity: Identity, protocols: &[&str]) -> ServerConfig {
+    let mut config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![identity.certificate], identity.key)
+        .unwrap();
+    config.alpn_protocols = protocols
+        .iter()
+        .map(|name| name.as_bytes().into())
+        .collect();
+    config
+}
+
+/// How a connection is served with `router`.
+fn served(
+    router: Router,
+    seen: Arc<Mutex<Seen>>,
+) -> impl Fn(TlsStream<TcpStream>) -> futures::future::BoxFuture<'static, ()> + Send + 'static {
+    let router = router.layer(middleware::from_fn_with_state(seen, note));
+    move |stream| {
+        let service = TowerToHyperService::new(router.clone());
+        Box::pin(async move {
+            let _ = auto::Builder::new(TokioExecutor::new())
+                .serve_connection_with_upgrades(TokioIo::new(stream), service)
+                .await;
+        })
     }
 }
 

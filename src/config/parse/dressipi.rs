@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::report::{Report, key};
-use super::{files, names};
+use super::{client_identity, files, names};
 use crate::config::file;
 use crate::dressipi::{BaseUrl, Headers, REDIRECT_URI, Settings, TokenTemplate};
 
@@ -76,12 +76,19 @@ pub(super) fn parse(report: &mut Report<'_>, raw: Option<file::Dressipi>) -> Par
     let ca_file = raw
         .ca_file
         .map(|file| files::ca_bundle(report, &at("ca_file"), &file));
-    if ca_file.is_some() && base_url.as_ref().is_some_and(|url| !url.tls()) {
-        report.problem(
-            &at("ca_file"),
-            "has no meaning, since base_url is not https",
-        );
-    }
+    let client = client_identity::Typed {
+        certificate: raw.client_certificate_file.as_deref(),
+        key: raw.client_key_file.as_deref(),
+    };
+    let client_identity = if base_url.as_ref().is_some_and(|url| !url.tls()) {
+        let given = std::iter::once(("ca_file", ca_file.is_some())).chain(client.given());
+        for (name, _) in given.filter(|(_, given)| *given) {
+            report.problem(&at(name), "has no meaning, since base_url is not https");
+        }
+        None
+    } else {
+        client_identity::parse(report, "dressipi", client)
+    };
     let headers = headers(report, raw.headers.unwrap_or_default());
 
     let settings = base_url
@@ -96,6 +103,7 @@ pub(super) fn parse(report: &mut Report<'_>, raw: Option<file::Dressipi>) -> Par
             connect_timeout,
             timeout,
             ca_file,
+            client_identity,
             headers: headers.clone(),
         });
     Parsed {

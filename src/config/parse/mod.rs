@@ -3,6 +3,7 @@
 //! Each section has its parser; what concerns two of them is checked by the later one of [`parse`]. No parser stops at a
 //! problem: it notes it and goes on, so that one run shows them all.
 
+mod client_identity;
 mod dressipi;
 mod files;
 mod listener_tls;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use url::{Host, Url};
 
-use super::files;
 use super::report::{Report, duration, element, key};
+use super::{client_identity, files};
 use crate::config::file;
 use crate::config::values::RedisMode;
 use crate::session::{
@@ -291,15 +291,13 @@ fn username(report: &mut Report<'_>, name: &str, password: &str, login: &RedisLo
 
 fn tls(report: &mut Report<'_>, raw: &file::Redis, urls: &Urls) -> Option<RedisTls> {
     let at = |name| key(SECTION, name);
-    let certificate = raw.client_certificate_file.as_deref();
-    let secret = raw.client_key_file.as_deref();
+    let client = client_identity::Typed {
+        certificate: raw.client_certificate_file.as_deref(),
+        key: raw.client_key_file.as_deref(),
+    };
     if urls.tls == Some(false) {
-        let given = [
-            ("ca_file", raw.ca_file.is_some()),
-            ("client_certificate_file", certificate.is_some()),
-            ("client_key_file", secret.is_some()),
-        ];
-        for (name, _) in given.into_iter().filter(|(_, given)| *given) {
+        let given = std::iter::once(("ca_file", raw.ca_file.is_some())).chain(client.given());
+        for (name, _) in given.filter(|(_, given)| *given) {
             let hint = "use rediss://, or leave it out";
             report.problem_hint(&at(name), "has no meaning without TLS", hint);
         }
@@ -307,25 +305,7 @@ fn tls(report: &mut Report<'_>, raw: &file::Redis, urls: &Urls) -> Option<RedisT
     }
     let ca_file = raw.ca_file.as_ref();
     let ca_file = ca_file.map(|file| files::ca_bundle(report, &at("ca_file"), file));
-    let client = match (certificate, secret) {
-        (Some(certificate), Some(secret)) => {
-            let name = at("client_certificate_file");
-            let certificate = files::ca_bundle(report, &name, certificate);
-            // Only whether it is there: TLS judges what is in it.
-            files::read_secret(report, &at("client_key_file"), secret);
-            Some((certificate, report.file_path(secret)))
-        }
-        (Some(_), None) => {
-            report.missing(&at("client_key_file"), "the key of the certificate");
-            None
-        }
-        (None, Some(_)) => {
-            let hint = "the certificate that belongs to the key";
-            report.missing(&at("client_certificate_file"), hint);
-            None
-        }
-        (None, None) => None,
-    };
+    let client = client_identity::parse(report, SECTION, client);
     (urls.tls == Some(true)).then_some(RedisTls { ca_file, client })
 }
 

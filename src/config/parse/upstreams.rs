@@ -3,8 +3,8 @@
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use super::files;
 use super::report::{Report, element, key};
+use super::{client_identity, files};
 use crate::config::{Upstream, UpstreamTls, file};
 
 /// The name that routes use for Dressipi itself.
@@ -148,13 +148,18 @@ fn tls(
     host: Option<&str>,
 ) -> Option<UpstreamTls> {
     let at = |name| key(path, name);
+    let client = client_identity::Typed {
+        certificate: raw.client_certificate_file.as_deref(),
+        key: raw.client_key_file.as_deref(),
+    };
     if !raw.tls.unwrap_or(false) {
         let given = [
             ("server_name", raw.server_name.is_some()),
             ("ca_file", raw.ca_file.is_some()),
             ("http2", raw.http2 == Some(true)),
         ];
-        for (name, _) in given.into_iter().filter(|(_, given)| *given) {
+        let given = given.into_iter().chain(client.given());
+        for (name, _) in given.filter(|(_, given)| *given) {
             if !report.broken(&at("tls")) {
                 report.problem_hint(
                     &at(name),
@@ -186,6 +191,7 @@ fn tls(
             .ca_file
             .as_ref()
             .map(|file| files::ca_bundle(report, &at("ca_file"), file)),
+        client: client_identity::parse(report, path, client),
         http2: raw.http2.unwrap_or(false),
     })
 }
