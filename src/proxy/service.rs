@@ -91,12 +91,14 @@ fn refusal(request: &RequestHeader, headers: usize) -> Option<Refusal> {
 
 #[async_trait]
 impl ProxyHttp for Proxy {
-    type CTX = Exchange;
+    /// Boxed: pingora moves it about with the rest of an exchange.
+    type CTX = Box<Exchange>;
 
-    fn new_ctx(&self) -> Exchange {
+    fn new_ctx(&self) -> Box<Exchange> {
         let begun = Instant::now();
         let now = self.0.clock.at(begun);
-        Exchange::new(self.0.snapshot.load_full(), begun, now, &self.0.in_flight)
+        let snapshot = self.0.snapshot.load_full();
+        Box::new(Exchange::new(snapshot, begun, now, &self.0.in_flight))
     }
 
     /// None: the default one would add response compression.
@@ -105,7 +107,7 @@ impl ProxyHttp for Proxy {
     async fn request_filter(
         &self,
         exchange: &mut HttpExchange,
-        ctx: &mut Exchange,
+        ctx: &mut Self::CTX,
     ) -> Result<bool> {
         exchange.set_read_timeout(Some(ctx.snapshot.client_timeout));
         if let Some(refusal) = refusal(exchange.req_header(), ctx.snapshot.header_count) {
@@ -135,7 +137,7 @@ impl ProxyHttp for Proxy {
     async fn proxy_upstream_filter(
         &self,
         exchange: &mut HttpExchange,
-        ctx: &mut Exchange,
+        ctx: &mut Self::CTX,
     ) -> Result<bool> {
         self.authorize(exchange, ctx).await?;
         Ok(true)
@@ -144,7 +146,7 @@ impl ProxyHttp for Proxy {
     async fn upstream_peer(
         &self,
         exchange: &mut HttpExchange,
-        ctx: &mut Exchange,
+        ctx: &mut Self::CTX,
     ) -> Result<Box<HttpPeer>> {
         if ctx.replay == Replay::Wanted {
             ctx.replay = Replay::Done;
@@ -176,7 +178,7 @@ impl ProxyHttp for Proxy {
         _: &HttpPeer,
         _: std::os::fd::RawFd,
         _: Option<&Digest>,
-        ctx: &mut Exchange,
+        ctx: &mut Self::CTX,
     ) -> Result<()> {
         ctx.time_passed |= !reused;
         Ok(())
@@ -186,7 +188,7 @@ impl ProxyHttp for Proxy {
         &self,
         exchange: &mut HttpExchange,
         request: &mut RequestHeader,
-        ctx: &mut Exchange,
+        ctx: &mut Self::CTX,
     ) -> Result<()> {
         if ctx.time_passed
             && let Some(authorized) = ctx.visitor.authorized()
@@ -235,7 +237,7 @@ impl ProxyHttp for Proxy {
         _: &mut HttpExchange,
         body: &mut Option<Bytes>,
         end: bool,
-        _: &mut Exchange,
+        _: &mut Self::CTX,
     ) -> Result<()> {
         if end && body.as_ref().is_some_and(Bytes::is_empty) {
             *body = None;
@@ -247,7 +249,7 @@ impl ProxyHttp for Proxy {
         &self,
         exchange: &mut HttpExchange,
         answer: &mut ResponseHeader,
-        ctx: &mut Exchange,
+        ctx: &mut Self::CTX,
     ) -> Result<()> {
         if answer.status == StatusCode::SWITCHING_PROTOCOLS && !exchange.is_upgrade_req() {
             // pingora would pass it on, and nobody could tell what follows it.
@@ -286,7 +288,7 @@ impl ProxyHttp for Proxy {
         &self,
         exchange: &mut HttpExchange,
         answer: &mut ResponseHeader,
-        ctx: &mut Exchange,
+        ctx: &mut Self::CTX,
     ) -> Result<()> {
         ctx.status = answer.status.as_u16();
         if is_interim(answer) {
@@ -309,7 +311,7 @@ impl ProxyHttp for Proxy {
         _: &HttpPeer,
         exchange: &mut HttpExchange,
         mut error: Box<Error>,
-        ctx: &mut Exchange,
+        ctx: &mut Self::CTX,
         client_reused: bool,
     ) -> Box<Error> {
         if *error.etype() == TOKEN_REJECTED && ctx.replay == Replay::Wanted {
@@ -329,7 +331,7 @@ impl ProxyHttp for Proxy {
         &self,
         _: &mut HttpExchange,
         _: &HttpPeer,
-        ctx: &mut Exchange,
+        ctx: &mut Self::CTX,
         mut error: Box<Error>,
     ) -> Box<Error> {
         ctx.attempts += 1;
@@ -342,7 +344,7 @@ impl ProxyHttp for Proxy {
         &self,
         exchange: &mut HttpExchange,
         error: &Error,
-        ctx: &mut Exchange,
+        ctx: &mut Self::CTX,
     ) -> FailToProxy {
         let rescue = ctx.rescue.unwrap_or_else(|| Rescue::of(error));
         ctx.status = rescue.status;
@@ -377,7 +379,7 @@ impl ProxyHttp for Proxy {
         &self,
         exchange: &mut HttpExchange,
         error: Option<&Error>,
-        ctx: &mut Exchange,
+        ctx: &mut Self::CTX,
     ) {
         if let Some(line) = Line::of(exchange.digest()) {
             line.reopen();
@@ -425,21 +427,21 @@ impl ProxyHttp for Proxy {
     }
 
     /// Our access line says it, without the query string that pingora's would print.
-    fn suppress_error_log(&self, _: &HttpExchange, _: &Exchange, _: &Error) -> bool {
+    fn suppress_error_log(&self, _: &HttpExchange, _: &Self::CTX, _: &Error) -> bool {
         true
     }
 
     fn suppress_proxy_warn_log(
         &self,
         _: &HttpExchange,
-        _: &Exchange,
+        _: &Self::CTX,
         _: &Error,
         _: ProxyWarnLogContext,
     ) -> bool {
         true
     }
 
-    fn request_summary(&self, exchange: &HttpExchange, _: &Exchange) -> String {
+    fn request_summary(&self, exchange: &HttpExchange, _: &Self::CTX) -> String {
         let request = exchange.req_header();
         let path = String::from_utf8_lossy(route::path(request.raw_path())).into_owned();
         format!("{} {path}", request.method)
