@@ -164,6 +164,15 @@ impl File {
     }
 }
 
+/// Whether a certificate that ends at `expires` has ended, by the calendar.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "whoever checks a certificate goes by the calendar too, and nothing is decided by it here"
+)]
+pub fn has_expired(expires: SystemTime) -> bool {
+    expires <= SystemTime::now()
+}
+
 fn read(file: File, path: &Path) -> Result<Vec<u8>, FilesError> {
     std::fs::read(path).map_err(|error| file.at(path, format!("cannot be read: {error}")))
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use dressipi_sidecar::simulator::{Endpoint, Fault, FaultKind};
 use futures::future::join_all;
 use reqwest::Method;
 
@@ -179,4 +180,45 @@ async fn invariant_10_500_parallel_requests_of_one_new_visitor_spend_one_profile
     let eve = sidecar.visitor("eve", TOP).send().await.unwrap();
     assert_eq!(reason(&eve), "budget");
     assert_eq!(dressipi.profiles(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn invariant_10_while_profiles_are_in_the_making_a_known_visitor_is_refreshed_and_the_rest_hears_why()
+ {
+    let dressipi = Dressipi::start().await;
+    let sidecar = Sidecar::behind(&dressipi)
+        .session("store = \"memory\"\nmax_flows = 2\nmax_creations = 1\nmax_wait = \"5s\"")
+        .start()
+        .await;
+    let ada = profile(sidecar.visitor("ada", TOP).send().await.unwrap()).await;
+    assert!(ada.is_some());
+    // Dressipi takes its time for new profiles: one is in the making, and others wait for their turn.
+    let slow = FaultKind::Delay { ms: 3_000 };
+    dressipi
+        .simulator
+        .add_fault(Fault::always(Endpoint::Authorize, slow));
+    let newcomers = (0..400).map(|n| {
+        let request = sidecar.visitor(&format!("new-{n}"), TOP);
+        tokio::spawn(async move { reason(&request.send().await.unwrap()) })
+    });
+    let newcomers: Vec<_> = newcomers.collect();
+    sidecar
+        .counts("unpersonalised_requests_total", "creations-busy", 1.0)
+        .await;
+    let reject = Fault::once(Endpoint::Resource, FaultKind::RejectToken);
+    dressipi.simulator.add_fault(reject);
+    let again = sidecar.visitor("ada", TOP).send().await.unwrap();
+    assert_eq!(profile(again).await, ada, "refreshed meanwhile");
+    assert_eq!(
+        dressipi.simulator.totals().token_calls["refresh_token"]["ok"],
+        1
+    );
+    assert_eq!(dressipi.profiles(), 1, "none of the new ones is there yet");
+    dressipi.simulator.clear_faults();
+    let mut told = HashMap::new();
+    for newcomer in newcomers {
+        *told.entry(newcomer.await.unwrap()).or_insert(0) += 1;
+    }
+    assert!(told["creations-busy"] >= 100, "{told:?}");
+    assert!(told[""] >= 1, "whose turn came in time: {told:?}");
 }

@@ -145,6 +145,64 @@ async fn http_2_is_not_offered_where_it_is_switched_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_older_version_is_spoken_than_is_configured() {
+    let (dressipi, app) = (Dressipi::start().await, App::start().await);
+    let authority = Authority::new();
+    let folder = tempfile::tempdir().unwrap();
+    let identity = authority.certify("localhost");
+    for (keys, with_1_2) in [("", true), ("min_version = \"1.3\"", false)] {
+        let keys = files(folder.path(), &identity) + keys;
+        let sidecar = listening(&dressipi, &app, &keys).start().await;
+        for (version, spoken) in [
+            (&rustls::version::TLS12, with_1_2),
+            (&rustls::version::TLS13, true),
+        ] {
+            let config = ClientConfig::builder_with_protocol_versions(&[version])
+                .with_root_certificates(authority.roots())
+                .with_no_client_auth();
+            let stream = TcpStream::connect(sidecar.listener(2)).await.unwrap();
+            let name = ServerName::try_from("localhost").unwrap();
+            let stream = TlsConnector::from(Arc::new(config))
+                .connect(name, stream)
+                .await;
+            assert_eq!(stream.is_ok(), spoken, "{version:?} with {keys}");
+            if let Ok(stream) = stream {
+                ask(&mut http1_over(stream).await).await.unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn invariant_14_the_gate_judges_http_2_over_tls() {
+    let (dressipi, app) = (Dressipi::start().await, App::start().await);
+    let authority = Authority::new();
+    let folder = tempfile::tempdir().unwrap();
+    let keys = files(folder.path(), &authority.certify("localhost"));
+    let sidecar = listening(&dressipi, &app, &keys).start().await;
+    let stream = connect(sidecar.listener(2), &authority, &["h2"], None).await;
+    let (mut client, connection) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(stream.unwrap()))
+            .await
+            .unwrap();
+    tokio::spawn(connection);
+    for (name, value, status) in [
+        ("x-plain", "1", 200),
+        ("content_length", "5", 400),
+        ("transfer_encoding", "chunked", 400),
+        ("host", "elsewhere.example", 400),
+    ] {
+        let request = Request::get("https://localhost/x").header(name, value);
+        let answer = client
+            .send_request(request.body(empty()).unwrap())
+            .await
+            .unwrap();
+        // The app answers everything with 200.
+        assert_eq!(answer.status(), status, "{name}: {value}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn invariant_14_the_gate_judges_what_comes_over_tls() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let (dressipi, app) = (Dressipi::start().await, App::start().await);

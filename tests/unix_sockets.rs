@@ -60,6 +60,42 @@ async fn an_app_names_visitors_over_a_socket_which_is_gone_at_the_end() {
     assert!(!path.exists());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn invariant_10_a_proxy_on_a_socket_says_who_the_clients_are_where_that_is_configured() {
+    for (proxies, profiles) in [("trusted_proxies = [\"unix:\"]", 2), ("", 6)] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("http.sock");
+        let (dressipi, app) = (Dressipi::start().await, App::start().await);
+        let listener = format!(
+            "[[listeners]]\naddress = \"unix:{}\"\n{proxies}\n[creation]\nper_client = \"1/1h\"\n",
+            path.display()
+        );
+        let _sidecar = Sidecar::behind(&dressipi)
+            .app(&app)
+            .extra(&listener)
+            .start()
+            .await;
+        for client in ["192.0.2.1", "192.0.2.2"] {
+            for _ in 0..3 {
+                let request = format!(
+                    "GET /api/echo HTTP/1.1\r\nhost: shop.example\r\nuser-agent: Mozilla/5.0 Firefox/140.0\r\n\
+                     x-forwarded-for: 192.0.2.9, {client}\r\nconnection: close\r\n\r\n"
+                );
+                let answer = ask(&path, &request).await;
+                assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+                let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+                let echo: serde_json::Value = serde_json::from_str(body).unwrap();
+                let said = seen(&echo, "x-forwarded-for");
+                match proxies {
+                    "" => assert!(said.is_empty(), "nobody is believed: {said:?}"),
+                    _ => assert_eq!(said, [format!("192.0.2.9, {client}")]),
+                }
+            }
+        }
+        assert_eq!(dressipi.profiles(), profiles, "with {proxies:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_socket_that_a_killed_process_left_is_taken_over_and_one_in_use_is_not() {
     let folder = tempfile::tempdir().unwrap();

@@ -57,7 +57,8 @@ pub(crate) struct Listener {
     /// Addresses or networks of those who may name visitors in a header. Default: on a loopback address, whoever connects;
     /// elsewhere nobody.
     pub(crate) identity_peers: Option<Vec<String>>,
-    /// Addresses or networks whose `Forwarded` and `X-Forwarded-*` headers are believed. Default: none.
+    /// Addresses or networks whose `Forwarded` and `X-Forwarded-*` headers are believed; `unix:` for whoever connects over a
+    /// Unix-domain socket. Default: none.
     pub(crate) trusted_proxies: Option<Vec<String>>,
 }
 

@@ -31,7 +31,7 @@ use std::path::Path;
 
 pub use model::{
     Admin, Config, Credentials, IdentityPeers, Limits, ListenAddress, Listener, Log, LogFormat,
-    OnUnavailable, Route, Server, Upstream, UpstreamRef, UpstreamTls,
+    OnUnavailable, Route, Server, TrustedProxies, Upstream, UpstreamRef, UpstreamTls,
 };
 pub use problems::{Problem, Problems};
 

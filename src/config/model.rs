@@ -57,7 +57,16 @@ pub struct Listener {
     /// Who may name visitors in a header.
     pub identity_peers: IdentityPeers,
     /// Peers whose `X-Forwarded-*` and `Forwarded` headers are believed and extended; others' are replaced.
-    pub trusted_proxies: Vec<IpNet>,
+    pub trusted_proxies: TrustedProxies,
+}
+
+/// The proxies before a listener, whose word on where a request came from is believed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrustedProxies {
+    /// Those in these networks.
+    pub nets: Vec<IpNet>,
+    /// Whoever has no address, since they connect over a Unix-domain socket; never set where there is another way to connect.
+    pub unix: bool,
 }
 
 /// The peers whose headers may name visitors: those at the other end of the connection, whoever they speak for.
@@ -197,6 +206,18 @@ pub struct Admin {
     pub address: SocketAddr,
     /// The bearer token for `/sessions…`; without one nobody may use it.
     pub token: Option<Secret>,
+}
+
+// === impl TrustedProxies ===
+
+impl TrustedProxies {
+    /// Whether `peer` is one of them; it has no address over a Unix-domain socket.
+    pub fn include(&self, peer: Option<IpAddr>) -> bool {
+        match peer.map(|peer| peer.to_canonical()) {
+            None => self.unix,
+            Some(peer) => self.nets.iter().any(|net| net.contains(&peer)),
+        }
+    }
 }
 
 // === impl IdentityPeers ===

@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use ipnet::IpNet;
 use pingora::apps::ServerApp;
 use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
@@ -13,7 +12,7 @@ use super::census::Census;
 use super::head::HeadLimits;
 use super::stream::{Gate, Patience};
 use super::tls::Tls;
-use crate::config::Limits;
+use crate::config::{Limits, TrustedProxies};
 use crate::telemetry::Metrics;
 
 /// A server app whose connections come through the gate.
@@ -29,7 +28,7 @@ pub struct GatedParts {
     /// The connections of all listeners.
     pub census: Census,
     /// Peers that many clients come through, whose connections count for the whole only. So do those of this host.
-    pub trusted_proxies: Vec<IpNet>,
+    pub trusted_proxies: TrustedProxies,
     /// TLS, if it is spoken.
     pub tls: Option<Arc<Tls>>,
     /// Counters.
@@ -46,9 +45,7 @@ impl<A> Gated<A> {
     }
 
     fn is_proxy(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        let mut proxies = self.parts.trusted_proxies.iter();
-        address.is_loopback() || proxies.any(|net| net.contains(&address))
+        address.to_canonical().is_loopback() || self.parts.trusted_proxies.include(Some(address))
     }
 }
 

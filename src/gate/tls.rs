@@ -13,7 +13,7 @@ use pingora::protocols::Stream;
 use pingora::protocols::l4::stream::Stream as L4Stream;
 
 use crate::telemetry::Metrics;
-use crate::tls::{FilesError, ServerFiles, ServerTls};
+use crate::tls::{FilesError, ServerFiles, ServerTls, has_expired};
 
 /// The TLS of one listener, which changes with its files.
 pub struct Tls {
@@ -109,6 +109,12 @@ impl Tls {
                 self.metrics.certificate_expires(&self.name, server.expires);
                 self.metrics.certificate_reloaded("ok");
                 tracing::info!(listener = %self.name, "new certificate files are in use");
+                if has_expired(server.expires) {
+                    tracing::warn!(
+                        listener = %self.name,
+                        "the new certificate has expired: clients will refuse it until another one takes its place"
+                    );
+                }
             }
             Err(error) => {
                 self.metrics.certificate_reloaded("error");

@@ -189,10 +189,11 @@ impl Proxy {
         let client = listener
             .filter(|_| arrival != Arrival::Vouched)
             .and_then(|listener| {
-                let peer = exchange.client_addr()?.as_inet()?.ip();
+                let peer = exchange.client_addr().and_then(|peer| peer.as_inet());
+                let peer = peer.map(|peer| peer.ip());
                 let proxies = &listener.trusted_proxies;
                 let headers = &exchange.req_header().headers;
-                Some(Client::of(forwarded::client(headers, peer, proxies)))
+                forwarded::client(headers, peer, proxies).map(Client::of)
             });
         let limits = &ctx.snapshot.visitors.creation.limits;
         self.0

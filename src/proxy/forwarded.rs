@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use ipnet::IpNet;
 
 use super::names::{has_prefix, is_same};
+use crate::config::TrustedProxies;
 
 const FORWARDED: HeaderName = http::header::FORWARDED;
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -23,11 +23,6 @@ pub(super) struct Came<'a> {
     pub(super) scheme: Option<&'a HeaderValue>,
 }
 
-/// Whether `peer` is one of the listed proxies.
-pub(super) fn is_trusted(peer: Option<IpAddr>, proxies: &[IpNet]) -> bool {
-    peer.is_some_and(|peer| proxies.iter().any(|net| net.contains(&peer.to_canonical())))
-}
-
 /// Whether a header says where a request came from.
 pub(super) fn is_forwarding(name: &str) -> bool {
     has_prefix(name, "x-forwarded-") || is_same(name, "forwarded")
@@ -41,9 +36,14 @@ pub(super) fn is_stripped(name: &str, trusted: bool) -> bool {
 }
 
 /// The client's address: that of the peer, or, as far as listed proxies are to be believed, what they say: the rightmost address that is
-/// none of theirs, of `X-Forwarded-For` or else of `Forwarded`. What stands further left is the client's own word.
-pub(super) fn client(headers: &HeaderMap, peer: IpAddr, proxies: &[IpNet]) -> IpAddr {
-    let mut client = peer.to_canonical();
+/// none of theirs, of `X-Forwarded-For` or else of `Forwarded`. What stands further left is the client's own word. `None`: a peer without
+/// an address, of which nothing is believed.
+pub(super) fn client(
+    headers: &HeaderMap,
+    peer: Option<IpAddr>,
+    proxies: &TrustedProxies,
+) -> Option<IpAddr> {
+    let mut client = peer.map(|peer| peer.to_canonical());
     let name = match headers.contains_key(FOR) {
         true => FOR,
         false => FORWARDED,
@@ -56,7 +56,7 @@ pub(super) fn client(headers: &HeaderMap, peer: IpAddr, proxies: &[IpNet]) -> Ip
             return client;
         };
         for element in value.rsplit(',') {
-            if !is_trusted(Some(client), proxies) {
+            if !proxies.include(client) {
                 return client;
             }
             let node = match name == FOR {
@@ -64,7 +64,7 @@ pub(super) fn client(headers: &HeaderMap, peer: IpAddr, proxies: &[IpNet]) -> Ip
                 false => forwarded_for(element),
             };
             match node.and_then(address) {
-                Some(before) => client = before,
+                Some(before) => client = Some(before),
                 None => return client,
             }
         }
@@ -270,9 +270,13 @@ mod tests {
 
     #[test]
     fn invariant_10_the_client_is_the_rightmost_address_that_is_no_listed_proxy() {
-        let nets: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap()];
+        let proxies = TrustedProxies {
+            nets: vec!["10.0.0.0/8".parse().unwrap()],
+            unix: true,
+        };
         let client = |pairs: &[(&'static str, &'static str)], peer: &str| {
-            client(&request(pairs), peer.parse().unwrap(), &nets).to_string()
+            let client = client(&request(pairs), peer.parse().ok(), &proxies);
+            client.map_or("none".to_owned(), |client| client.to_string())
         };
         let of = "x-forwarded-for";
         assert_eq!(client(&[(of, "1.2.3.4")], "9.9.9.9"), "9.9.9.9");
@@ -311,6 +315,19 @@ mod tests {
             client(&[("forwarded", "for=_hidden")], "10.0.0.1"),
             "10.0.0.1"
         );
+        assert_eq!(client(&[], "socket"), "none");
+        assert_eq!(client(&[(of, "6.6.6.6, 1.2.3.4")], "socket"), "1.2.3.4");
+        assert_eq!(
+            client(&[(of, "6.6.6.6, 1.2.3.4, 10.0.0.2")], "socket"),
+            "1.2.3.4"
+        );
+    }
+
+    #[test]
+    fn nothing_is_believed_of_a_socket_that_is_not_listed() {
+        let proxies = TrustedProxies::default();
+        let headers = request(&[("x-forwarded-for", "1.2.3.4")]);
+        assert_eq!(client(&headers, None, &proxies), None);
     }
 
     #[test]
@@ -330,10 +347,13 @@ mod tests {
 
     #[test]
     fn listed_networks_hold_mapped_addresses_too() {
-        let nets: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap()];
-        assert!(is_trusted(PEER, &nets));
-        assert!(is_trusted(Some("::ffff:10.0.0.1".parse().unwrap()), &nets));
-        assert!(!is_trusted(Some("11.0.0.1".parse().unwrap()), &nets));
-        assert!(!is_trusted(None, &nets));
+        let proxies = TrustedProxies {
+            nets: vec!["10.0.0.0/8".parse().unwrap()],
+            unix: false,
+        };
+        assert!(proxies.include(PEER));
+        assert!(proxies.include(Some("::ffff:10.0.0.1".parse().unwrap())));
+        assert!(!proxies.include(Some("11.0.0.1".parse().unwrap())));
+        assert!(!proxies.include(None));
     }
 }

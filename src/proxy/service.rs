@@ -205,8 +205,7 @@ impl ProxyHttp for Proxy {
         let peer = exchange.client_addr().and_then(|address| address.as_inet());
         let peer = peer.map(|address| address.ip());
         let listener = ctx.snapshot.listeners.get(self.0.listener);
-        let trusted =
-            listener.is_some_and(|listener| forwarded::is_trusted(peer, &listener.trusted_proxies));
+        let trusted = listener.is_some_and(|listener| listener.trusted_proxies.include(peer));
         edit_request(request, |headers| {
             let missing = !rules.headers.strip_request(headers, trusted);
             // Where `Host` passes unchanged, saying it twice says nothing.

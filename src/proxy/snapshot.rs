@@ -4,12 +4,11 @@
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
-use ipnet::IpNet;
 
 use super::headers::{HeaderNames, HeaderRules};
 use super::peer::{Destination, PeerError, Pool};
 use super::route::RouteTable;
-use crate::config::{Config, IdentityPeers, Route, UpstreamRef};
+use crate::config::{Config, IdentityPeers, Route, TrustedProxies, UpstreamRef};
 use crate::dressipi::api_key_value;
 use crate::telemetry::{Metrics, RouteMetrics};
 use crate::visitor::{
@@ -31,7 +30,7 @@ pub struct Snapshot {
 pub(super) struct ListenerRules {
     pub(super) sources: Vec<VisitorSource>,
     pub(super) identity_peers: IdentityPeers,
-    pub(super) trusted_proxies: Vec<IpNet>,
+    pub(super) trusted_proxies: TrustedProxies,
     /// What clients speak here, `http` or `https`.
     pub(super) scheme: HeaderValue,
 }

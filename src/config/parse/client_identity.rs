@@ -1,10 +1,8 @@
 //! `client_certificate_file` and `client_key_file`, wherever we may be asked who we are. The files are judged here already.
 
-use std::time::SystemTime;
-
 use super::files;
 use super::report::{Report, key};
-use crate::tls::{ClientIdentity, File};
+use crate::tls::{ClientIdentity, File, has_expired};
 
 const CERTIFICATE: &str = "client_certificate_file";
 const KEY: &str = "client_key_file";
@@ -61,12 +59,7 @@ pub(super) fn parse(
 fn judge(report: &mut Report<'_>, section: &str, identity: &ClientIdentity) {
     match identity.load() {
         Ok(certificate) => {
-            #[allow(
-                clippy::disallowed_methods,
-                reason = "a certificate ends by the calendar, and nothing is decided by it"
-            )]
-            let now = SystemTime::now();
-            if certificate.expires <= now {
+            if has_expired(certificate.expires) {
                 let file = identity.certificate_file.display();
                 report.warning(
                     &key(section, CERTIFICATE),

@@ -1,12 +1,11 @@
 //! `[listeners.tls]`: what a listener shows of itself, and whom it lets in. The files are judged here already.
 
 use std::path::PathBuf;
-use std::time::SystemTime;
 
 use super::files;
 use super::report::{Report, key};
 use crate::config::{file, values};
-use crate::tls::{ClientAuth, File, MinVersion, ServerTls};
+use crate::tls::{ClientAuth, File, MinVersion, ServerTls, has_expired};
 
 /// The TLS of the listener at `path`. `None`: none is wanted, or it is reported.
 pub(super) fn parse(
@@ -81,12 +80,7 @@ fn given(report: &mut Report<'_>, path: &str, file: Option<&str>, hint: &str) ->
 fn judge(report: &mut Report<'_>, path: &str, tls: &ServerTls) -> bool {
     match tls.read().and_then(|files| tls.server(&files)) {
         Ok(server) => {
-            #[allow(
-                clippy::disallowed_methods,
-                reason = "a certificate ends by the calendar, and nothing is decided by it"
-            )]
-            let now = SystemTime::now();
-            if server.expires <= now {
+            if has_expired(server.expires) {
                 report.warning(
                     &key(path, "cert_file"),
                     format!(

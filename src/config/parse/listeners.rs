@@ -6,9 +6,12 @@ use ipnet::IpNet;
 
 use super::report::{Report, element, key};
 use super::{listener_tls, names};
-use crate::config::{IdentityPeers, ListenAddress, Listener, file};
+use crate::config::{IdentityPeers, ListenAddress, Listener, TrustedProxies, file};
 use crate::dressipi::Headers;
 use crate::visitor::{VisitorSource, is_ours};
+
+/// Among the proxies: whoever connects over the Unix-domain socket, as nginx has it.
+const UNIX_PEERS: &str = "unix:";
 
 /// Names that have a meaning already.
 pub(super) struct Names<'a> {
@@ -49,11 +52,10 @@ pub(super) fn parse(
         let visitor = sources(report, &key(&path, "visitor"), raw.visitor, trusted, names);
         let peers_path = key(&path, "identity_peers");
         let identity_peers = identity_peers(report, &peers_path, raw.identity_peers, &visitor);
-        let trusted_proxies = nets(
-            report,
-            &key(&path, "trusted_proxies"),
-            raw.trusted_proxies.unwrap_or_default(),
-        );
+        let unix = address.as_ref().map(|address| address.tcp().is_none());
+        let proxies_path = key(&path, "trusted_proxies");
+        let proxies = raw.trusted_proxies.unwrap_or_default();
+        let trusted_proxies = trusted_proxies(report, &proxies_path, proxies, unix);
         let tls = listener_tls::parse(report, &key(&path, "tls"), raw.tls);
         listeners.extend(address.map(|address| Listener {
             address,
@@ -159,7 +161,39 @@ fn identity_peers(
         let hint = "the addresses or networks of the app, such as \"10.1.0.0/16\"";
         report.problem_hint(path, "lets nobody name visitors", hint);
     }
-    IdentityPeers::Listed(nets(report, path, raw))
+    IdentityPeers::Listed(nets(report, path, raw, &[]))
+}
+
+/// The proxies that are believed; `unix`: whether peers have no address, as far as that is known.
+fn trusted_proxies(
+    report: &mut Report<'_>,
+    path: &str,
+    raw: Vec<String>,
+    unix: Option<bool>,
+) -> TrustedProxies {
+    let by_socket = raw.iter().position(|text| text.trim() == UNIX_PEERS);
+    if let Some(number) = by_socket
+        && unix == Some(false)
+    {
+        let hint = "leave it out, or write address = \"unix:/run/sidecar/http.sock\"";
+        report.problem_hint(
+            &element(path, number),
+            "is for listeners on Unix-domain sockets",
+            hint,
+        );
+    }
+    let nets = nets(report, path, raw, &[UNIX_PEERS]);
+    if unix == Some(true) && !nets.is_empty() && by_socket.is_none() {
+        report.warning(
+            path,
+            "lists addresses, which nobody has who connects over a Unix-domain socket",
+            "write \"unix:\" to believe whoever connects",
+        );
+    }
+    TrustedProxies {
+        nets,
+        unix: by_socket.is_some(),
+    }
 }
 
 /// Whether the second of two listeners cannot be bound.
@@ -253,11 +287,15 @@ fn source(
     Some(VisitorSource::Header(name))
 }
 
-fn nets(report: &mut Report<'_>, path: &str, raw: Vec<String>) -> Vec<IpNet> {
+/// Networks; `but`: words among them that are none.
+fn nets(report: &mut Report<'_>, path: &str, raw: Vec<String>, but: &[&str]) -> Vec<IpNet> {
     let mut nets = Vec::new();
     for (number, text) in raw.iter().enumerate() {
         let path = element(path, number);
         let text = text.trim();
+        if but.contains(&text) {
+            continue;
+        }
         let net = text
             .parse()
             .ok()
