@@ -4,15 +4,17 @@
 //! Exchanges live on the caller's runtime, flows and OAuth connections on one of their own ([`FlowRuntime`]). What is done every so
 //! often waits on pingora's timer: a worker that goes to sleep while its runtime has a timer set has the kernel set one too.
 
+mod follow;
+mod reload;
 mod socket;
+mod store;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use pingora::apps::HttpServerOptions;
 use pingora::listeners::L4BufferSettings;
@@ -25,21 +27,25 @@ use pingora::services::listening::Service;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use self::reload::{ReloaderParts, open_tls};
 use self::socket::{Socket, bind_tcp};
 use crate::admin::{Admin, AdminParts, Health};
 use crate::clock::{Clock, SteadyClock, SystemClock};
 use crate::config::{Config, ListenAddress};
-use crate::dressipi::{BuildError, Client};
-use crate::gate::{Census, Gated, GatedParts, Tls};
+use crate::dressipi::{BuildError, Client, CurrentClient};
+use crate::gate::{Census, GateRules, Gated, GatedParts};
 use crate::proxy::{Proxy, ProxyParts, Snapshot, SnapshotError, resolve_forever, resolve_once};
 use crate::session::{
-    Created, FlowRuntime, GuardedStore, Keyring, KeyringError, Manager, MemoryStore,
-    OpenRedisError, OpenStoreError, Parts, RedbStore, RedisStore, Store, StoreSettings, Vault,
-    VaultError, loose_mode,
+    FlowRuntime, KeyringError, Manager, OpenRedisError, OpenStoreError, Parts, Store, Vault,
+    VaultError,
 };
 use crate::telemetry::{AccessLog, AccessLogGuard, InFlight, Metrics};
 use crate::tls::FilesError;
 use crate::visitor::{CookieJar, Spent};
+
+pub use self::follow::{FollowError, follow};
+pub use self::reload::{ReloadError, Reloader};
+pub use self::store::{keys_beside, open_store};
 
 /// A sidecar that serves.
 pub struct Running {
@@ -48,8 +54,7 @@ pub struct Running {
     manager: Manager,
     health: Health,
     in_flight: InFlight,
-    drain_delay: Duration,
-    drain_timeout: Duration,
+    reloader: Reloader,
     stop_listening: watch::Sender<bool>,
     listeners: JoinSet<()>,
     background: JoinSet<()>,
@@ -145,9 +150,10 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
     let flows = FlowRuntime::start().map_err(StartError::FlowRuntime)?;
     let metrics = Arc::new(Metrics::new());
     let template = config.dressipi.headers.token_template.clone();
+    let client = Arc::new(CurrentClient::new(Client::new(&config.dressipi)?));
     let manager = Manager::new(Parts {
-        vault,
-        server: Arc::new(Client::new(&config.dressipi)?),
+        vault: vault.clone(),
+        server: client.clone(),
         clock: clock.clone(),
         settings: config.session,
         render: Arc::new(move |token| template.render(token)),
@@ -155,7 +161,7 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
         runtime: flows.handle().clone(),
     });
     let jar = CookieJar::new(config.cookie.clone(), cookie_keys);
-    let snapshot = Snapshot::new(config, jar, identity_key, &metrics)?;
+    let snapshot = Snapshot::new(config, jar, identity_key.clone(), &metrics, None)?;
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
 
     let mut sockets = Vec::new();
@@ -176,7 +182,36 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
     });
     let admin = admin.transpose()?;
     let admin_token = config.admin.as_ref().and_then(|admin| admin.token.clone());
-    let _ = tokio::time::timeout(RESOLVE_BOUND, resolve_once(&snapshot)).await;
+    let admin_token = Arc::new(ArcSwapOption::from_pointee(admin_token));
+    let _ = tokio::time::timeout(RESOLVE_BOUND, resolve_once(&snapshot.load_full())).await;
+
+    let census = Census::new(
+        config.limits.connections,
+        config.limits.connections_per_address,
+    );
+    let (mut gates, mut following) = (Vec::new(), Vec::new());
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let tls = open_tls(index, listener, &metrics)?;
+        gates.push(Arc::new(ArcSwap::from_pointee(GateRules {
+            limits: config.limits.clone(),
+            trusted_proxies: listener.trusted_proxies.clone(),
+            tls: tls.as_ref().map(|(tls, _)| tls.clone()),
+        })));
+        following.push(tls.map(|(tls, files)| reload::follow_files(tls, files)));
+    }
+    let reloader = Reloader::new(ReloaderParts {
+        config: config.clone(),
+        snapshot: snapshot.clone(),
+        gates: gates.clone(),
+        following,
+        client,
+        vault,
+        identity_key,
+        census: census.clone(),
+        admin_token: admin_token.clone(),
+        clock: clock.clone(),
+        metrics: metrics.clone(),
+    });
 
     let (stop_listening, shutdown) = watch::channel(false);
     let health = Health::default();
@@ -189,34 +224,15 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
         manager: manager.clone(),
         health: health.clone(),
         in_flight: in_flight.clone(),
-        drain_delay: config.server.drain_delay,
-        drain_timeout: config.server.drain_timeout,
+        reloader,
         stop_listening,
         listeners: JoinSet::new(),
         background: JoinSet::new(),
         flows,
         access_log: access_log_guard,
     };
-    let census = Census::new(
-        config.limits.connections,
-        config.limits.connections_per_address,
-    );
     let spent = Arc::new(Mutex::new(Spent::new()));
-    for (listener, socket) in sockets.into_iter().enumerate() {
-        let tls = match config.listeners[listener].tls.clone() {
-            None => None,
-            Some(settings) => {
-                let name = config.listeners[listener].address.to_string();
-                let opened = Tls::new(settings, name, metrics.clone());
-                let (tls, files) = opened.map_err(|source| StartError::Tls {
-                    key: format!("listeners[{listener}].tls"),
-                    source,
-                })?;
-                let tls = Arc::new(tls);
-                running.background.spawn(tls.clone().follow(files));
-                Some(tls)
-            }
-        };
+    for (listener, (socket, rules)) in sockets.into_iter().zip(gates).enumerate() {
         let proxy = Proxy::new(ProxyParts {
             snapshot: snapshot.clone(),
             listener,
@@ -228,10 +244,8 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
             access_log: access_log.clone(),
         });
         let gate = GatedParts {
-            limits: config.limits.clone(),
+            rules,
             census: census.clone(),
-            trusted_proxies: config.listeners[listener].trusted_proxies.clone(),
-            tls,
             metrics: metrics.clone(),
         };
         running.addresses.push(match &socket {
@@ -262,10 +276,7 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
             }
         });
     }
-    let interval = config.server.resolve_interval;
-    running
-        .background
-        .spawn(resolve_forever(snapshot, interval));
+    running.background.spawn(resolve_forever(snapshot));
     running
         .background
         .spawn(async move { manager.maintain().await });
@@ -289,78 +300,6 @@ async fn set_clock(clock: &SteadyClock, store: &dyn Store) {
         // The clock runs on by itself.
         Err(error) => tracing::debug!(%error, "the store did not tell the time"),
     }
-}
-
-/// Opens the store and its keyring; chooses the process's TLS provider before anything connects.
-pub async fn open_store(settings: &StoreSettings) -> Result<(Arc<dyn Store>, Keyring), StartError> {
-    // Fails only where one is installed already, and then that one will do.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    match settings.clone() {
-        StoreSettings::Memory {
-            max_visitors,
-            keys_file,
-        } => {
-            let keyring = match keys_file {
-                Some(keys_file) => Keyring::load(&keys_file)?,
-                None => Keyring::ephemeral(),
-            };
-            Ok((Arc::new(MemoryStore::new(max_visitors)), keyring))
-        }
-        StoreSettings::Redb {
-            path,
-            keys_file,
-            cache_bytes,
-        } => {
-            // Opening may read much of a file.
-            let open = move || open_file(&path, keys_file.as_deref(), cache_bytes);
-            let opened = tokio::task::spawn_blocking(open).await;
-            opened.map_err(|_| StartError::Interrupted)?
-        }
-        StoreSettings::Redis {
-            settings,
-            keys_file,
-        } => {
-            let keyring = Keyring::load(&keys_file)?;
-            let store = Arc::new(RedisStore::open(&settings).await?);
-            // The store keeps to its own bound; a cluster's check may need it twice.
-            let store = GuardedStore::new(store, settings.timeout * 2);
-            Ok((Arc::new(store), keyring))
-        }
-    }
-}
-
-fn open_file(
-    path: &Path,
-    keys_file: Option<&Path>,
-    cache_bytes: usize,
-) -> Result<(Arc<dyn Store>, Keyring), StartError> {
-    // The store first: it makes the folder, and refuses a second process before anything is written.
-    let store = Arc::new(RedbStore::open(path, cache_bytes)?);
-    let keyring = match keys_file {
-        Some(keys_file) => Keyring::load(keys_file)?,
-        None => {
-            let keys_file = keys_beside(path);
-            let (keyring, created) = Keyring::load_or_create(&keys_file)?;
-            if created == Created::Yes {
-                tracing::warn!(
-                    path = %keys_file.display(),
-                    "a sealing key was made beside the store: keep it with the store, without it the store cannot be read; \
-                     or name a keyring of your own in session.keys_file"
-                );
-            } else if let Some(mode) = loose_mode(&keys_file) {
-                tracing::warn!(path = %keys_file.display(), "the store's sealing key is open to other users (mode {mode:04o}): run `chmod 600` on it");
-            }
-            keyring
-        }
-    };
-    Ok((store, keyring))
-}
-
-/// Where the key of a store is made that has no keyring configured.
-pub fn keys_beside(store: &Path) -> PathBuf {
-    let mut name = store.as_os_str().to_owned();
-    name.push(".keys");
-    PathBuf::from(name)
 }
 
 fn server_conf(config: &Config) -> Arc<ServerConf> {
@@ -390,11 +329,12 @@ async fn serve(
     };
     let mut options = HttpServerOptions::default();
     options.h2c = true;
+    let limits = gate.rules.load().limits.clone();
     // pingora counts how often a connection may be used again.
-    options.keepalive_request_limit = Some(gate.limits.requests_per_connection.saturating_sub(1));
-    options.h2_idle_timeout = Some(gate.limits.idle_timeout);
+    options.keepalive_request_limit = Some(limits.requests_per_connection.saturating_sub(1));
+    options.h2_idle_timeout = Some(limits.idle_timeout);
     let mut h2 = default_h2_options();
-    h2.max_header_list_size(u32::try_from(gate.limits.header_bytes).unwrap_or(u32::MAX));
+    h2.max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX));
     let mut proxy = HttpProxy::new(proxy, conf);
     proxy.server_options = Some(options);
     proxy.h2_options = Some(h2);
@@ -423,17 +363,23 @@ impl Running {
         self.admin
     }
 
+    /// What takes new configurations into use.
+    pub fn reloader(&self) -> &Reloader {
+        &self.reloader
+    }
+
     /// Takes the sidecar down: not ready, a pause in which it serves on, no new connections, requests in flight finished
     /// within the bound, everything written, the store closed.
     pub async fn stop(mut self) -> Stopped {
         self.health.drain();
-        tokio::time::sleep(self.drain_delay).await;
+        let server = self.reloader.config().server.clone();
+        tokio::time::sleep(server.drain_delay).await;
         let _ = self.stop_listening.send(true);
         let drained = async {
             while self.listeners.join_next().await.is_some() {}
             self.in_flight.emptied().await;
         };
-        let _ = tokio::time::timeout(self.drain_timeout, drained).await;
+        let _ = tokio::time::timeout(server.drain_timeout, drained).await;
         let cut_off = self.in_flight.count();
         let unsaved = self.manager.close(CLOSE_BOUND).await;
         self.background.shutdown().await;

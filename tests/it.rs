@@ -24,6 +24,7 @@ mod outages;
 mod profiles;
 mod recovery;
 mod redis_serving;
+mod reload;
 mod replicas;
 mod smuggling;
 mod state_machine;

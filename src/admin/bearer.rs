@@ -12,7 +12,7 @@ use crate::secret::Secret;
 
 /// Lets a request pass that has the token.
 pub(super) async fn require(State(admin): State<Admin>, request: Request, next: Next) -> Response {
-    match admit(request.headers(), admin.0.token.as_ref()) {
+    match admit(request.headers(), admin.0.token.load().as_deref()) {
         Ok(()) => next.run(request).await,
         Err(problem) => {
             let challenge = problem.status == StatusCode::UNAUTHORIZED;

@@ -10,6 +10,7 @@ pub use health::{Health, NotReady};
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -36,7 +37,7 @@ pub struct AdminParts {
     /// The count of exchanges in flight.
     pub in_flight: InFlight,
     /// The bearer token for `/sessions…`; without one nobody may use it.
-    pub token: Option<Secret>,
+    pub token: Arc<ArcSwapOption<Secret>>,
 }
 
 impl Admin {

@@ -1,6 +1,6 @@
 //! `serve`: read, start, say so, wait for the signal, drain.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
@@ -9,7 +9,8 @@ use crate::server::{self, Stopped};
 use crate::{config, telemetry};
 
 pub(super) fn run(path: &Path) -> anyhow::Result<()> {
-    let loaded = config::load(path, std::env::vars())?;
+    let env: Vec<_> = std::env::vars().collect();
+    let loaded = config::load(path, env.clone())?;
     telemetry::init_logs(&loaded.config.log)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -19,14 +20,34 @@ pub(super) fn run(path: &Path) -> anyhow::Result<()> {
     }
     let runtime =
         super::runtime(loaded.config.server.threads).context("the runtime cannot be started")?;
-    runtime.block_on(serve(&loaded.config))?;
+    let following = Following {
+        path: path.to_owned(),
+        env,
+        files: loaded.files,
+    };
+    runtime.block_on(serve(&loaded.config, following))?;
     // Tasks that were cut off must not hold up the end.
     runtime.shutdown_background();
     Ok(())
 }
 
-async fn serve(config: &config::Config) -> anyhow::Result<()> {
+/// What the configuration came from.
+struct Following {
+    path: PathBuf,
+    env: Vec<(String, String)>,
+    files: Vec<PathBuf>,
+}
+
+async fn serve(config: &config::Config, following: Following) -> anyhow::Result<()> {
     let running = server::start(config).await?;
+    let Following { path, env, files } = following;
+    let following = server::follow(path, env, files, running.reloader().clone());
+    // Until the process ends.
+    tokio::spawn(async move {
+        if let Err(error) = following.await {
+            tracing::error!(%error, "the configuration file is not followed");
+        }
+    });
     for address in running.addresses() {
         tracing::info!(%address, "listening");
     }

@@ -12,6 +12,7 @@
 
 mod environment;
 mod file;
+mod fixed;
 mod formats;
 mod model;
 mod parse;
@@ -27,8 +28,9 @@ mod shipped;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+pub use fixed::needs_restart;
 pub use model::{
     Admin, Config, Credentials, IdentityPeers, Limits, ListenAddress, Listener, Log, LogFormat,
     OnUnavailable, Route, Server, TrustedProxies, Upstream, UpstreamRef, UpstreamTls,
@@ -42,6 +44,9 @@ pub struct Loaded {
     pub config: Config,
     /// What is allowed and still doubtful.
     pub warnings: Vec<Problem>,
+    /// The files that were read for it: secrets, keys and authorities. Those of listeners' certificates, which are followed by
+    /// themselves, are not among them.
+    pub files: Vec<PathBuf>,
 }
 
 /// The format of a configuration file.

@@ -15,7 +15,7 @@ use crate::tls::{ClientIdentity, ServerTls};
 use crate::visitor::{ConsentRules, CookieSettings, CreationRules, VisitorSource};
 
 /// Everything that a running sidecar goes by.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Where clients connect; at least one.
     pub listeners: Vec<Listener>,

@@ -13,7 +13,7 @@ use crate::tls::ClientIdentity;
 pub const REDIRECT_URI: &str = "urn:ietf:wg:oauth:2.0:oob:auto";
 
 /// The partner's Dressipi account and its endpoints.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Scheme, host and port.
     pub base_url: BaseUrl,

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use pingora::apps::ServerApp;
 use pingora::protocols::Stream;
@@ -21,18 +22,25 @@ pub struct Gated<A> {
     parts: GatedParts,
 }
 
-/// What the gate of one listener goes by.
+/// What the gate of one listener is made of.
 pub struct GatedParts {
-    /// What clients may take.
-    pub limits: Limits,
+    /// What it goes by; a connection keeps what it began with.
+    pub rules: Arc<ArcSwap<GateRules>>,
     /// The connections of all listeners.
     pub census: Census,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+/// What the gate of one listener goes by.
+#[derive(Clone)]
+pub struct GateRules {
+    /// What clients may take.
+    pub limits: Limits,
     /// Peers that many clients come through, whose connections count for the whole only. So do those of this host.
     pub trusted_proxies: TrustedProxies,
     /// TLS, if it is spoken.
     pub tls: Option<Arc<Tls>>,
-    /// Counters.
-    pub metrics: Arc<Metrics>,
 }
 
 impl<A> Gated<A> {
@@ -43,9 +51,11 @@ impl<A> Gated<A> {
             parts,
         }
     }
+}
 
+impl GateRules {
     fn is_proxy(&self, address: IpAddr) -> bool {
-        address.to_canonical().is_loopback() || self.parts.trusted_proxies.include(Some(address))
+        address.to_canonical().is_loopback() || self.trusted_proxies.include(Some(address))
     }
 }
 
@@ -57,18 +67,18 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Gated<A> {
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
         let GatedParts {
-            limits,
+            rules,
             census,
-            tls,
             metrics,
-            ..
         } = &self.parts;
+        let rules = rules.load_full();
+        let GateRules { limits, tls, .. } = &*rules;
         let socket = stream.get_socket_digest();
         let address = socket
             .as_ref()
             .and_then(|socket| socket.peer_addr()?.as_inet());
         let address = address.map(|address| address.ip());
-        let place = match census.enter(address.filter(|address| !self.is_proxy(*address))) {
+        let place = match census.enter(address.filter(|address| !rules.is_proxy(*address))) {
             Ok(place) => place,
             Err(crowded) => {
                 metrics.connection_refused(crowded.label());

@@ -12,13 +12,13 @@ pub struct Census(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    most: usize,
-    most_per_address: usize,
     counts: Mutex<Counts>,
 }
 
 #[derive(Debug, Default)]
 struct Counts {
+    most: usize,
+    most_per_address: usize,
     all: usize,
     by_address: HashMap<IpAddr, usize>,
 }
@@ -42,23 +42,34 @@ pub(super) struct Place {
 impl Census {
     /// At most `most` connections, and `most_per_address` from one address.
     pub fn new(most: usize, most_per_address: usize) -> Self {
-        Self(Arc::new(Shared {
+        let counts = Counts {
             most,
             most_per_address,
-            counts: Mutex::default(),
+            ..Counts::default()
+        };
+        Self(Arc::new(Shared {
+            counts: Mutex::new(counts),
         }))
+    }
+
+    /// The limits from here on; connections that are there stay.
+    pub fn set_limits(&self, most: usize, most_per_address: usize) {
+        let mut counts = self.0.counts.lock();
+        counts.most = most;
+        counts.most_per_address = most_per_address;
     }
 
     /// Enters a connection; one without an `address` counts for the whole only.
     pub(super) fn enter(&self, address: Option<IpAddr>) -> Result<Place, Crowded> {
         let address = address.map(network);
         let mut counts = self.0.counts.lock();
-        if counts.all >= self.0.most {
+        if counts.all >= counts.most {
             return Err(Crowded::All);
         }
         if let Some(address) = address {
+            let most = counts.most_per_address;
             let count = counts.by_address.entry(address).or_default();
-            if *count >= self.0.most_per_address {
+            if *count >= most {
                 return Err(Crowded::Address);
             }
             *count += 1;

@@ -17,7 +17,7 @@ mod refusal;
 mod stream;
 mod tls;
 
-pub use app::{Gated, GatedParts};
+pub use app::{GateRules, Gated, GatedParts};
 pub use census::Census;
 #[doc(hidden)]
 pub use connection::{Verdict, judge_connection};

@@ -21,6 +21,6 @@ mod trace;
 mod upgrade;
 
 pub use identity::AnonymousReason;
-pub use peer::{PeerError, resolve_forever, resolve_once};
+pub use peer::{PeerError, resolve_forever, resolve_new, resolve_once};
 pub use service::{Proxy, ProxyParts};
 pub use snapshot::{Snapshot, SnapshotError};

@@ -21,7 +21,7 @@ use crate::dressipi::Settings;
 use crate::tls::{ClientIdentity, FilesError};
 
 /// Where connections go, and how.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Destination {
     name: String,
     host: String,
@@ -33,7 +33,7 @@ pub(super) struct Destination {
     idle_timeout: Duration,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Tls {
     server_name: String,
     ca_file: Option<PathBuf>,
@@ -161,6 +161,22 @@ impl Pool {
         })
     }
 
+    /// Whether another pool leads to the same place in the same way, its files read anew included.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let authorities = |pool: &Self| -> Option<Vec<Vec<u8>>> {
+            let ca = pool.ca.as_ref()?;
+            Some(ca.iter().map(|one| one.borrow_raw_cert().clone()).collect())
+        };
+        let identity = |pool: &Self| -> Option<Vec<Vec<u8>>> {
+            let ours = pool.client.as_ref()?;
+            let chain = std::iter::once(ours.leaf()).chain(ours.intermediates());
+            Some(chain.map(|one| one.borrow_raw_cert().clone()).collect())
+        };
+        self.destination == other.destination
+            && authorities(self) == authorities(other)
+            && identity(self) == identity(other)
+    }
+
     pub(super) fn name(&self) -> &str {
         &self.destination.name
     }
@@ -267,23 +283,33 @@ async fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok(tokio::net::lookup_host((host, port)).await?.collect())
 }
 
-/// Resolves the upstreams' names of the present snapshot once.
-pub async fn resolve_once(snapshot: &ArcSwap<Snapshot>) {
-    let pools = snapshot.load().pools().to_vec();
+/// Resolves the upstreams' names of a snapshot once.
+pub async fn resolve_once(snapshot: &Snapshot) {
+    let pools = snapshot.pools().to_vec();
     futures::future::join_all(pools.iter().map(|pool| pool.resolve(lookup))).await;
 }
 
+/// Resolves those of its names that have no address yet.
+pub async fn resolve_new(snapshot: &Snapshot) {
+    let pools = snapshot.pools().iter().filter(|pool| pool.len() == 0);
+    futures::future::join_all(pools.map(|pool| pool.resolve(lookup))).await;
+}
+
 /// Keeps the upstreams' addresses of the present snapshot up to date; until it is dropped.
-pub async fn resolve_forever(snapshot: Arc<ArcSwap<Snapshot>>, interval: Duration) {
+pub async fn resolve_forever(snapshot: Arc<ArcSwap<Snapshot>>) {
     loop {
-        let unresolved = snapshot.load().pools().iter().any(|pool| pool.len() == 0);
+        let present = snapshot.load_full();
+        let unresolved = present.pools().iter().any(|pool| pool.len() == 0);
+        let interval = present.resolve_interval;
+        drop(present);
         pingora::time::sleep(if unresolved {
             interval.min(UNRESOLVED_INTERVAL)
         } else {
             interval
         })
         .await;
-        resolve_once(&snapshot).await;
+        let present = snapshot.load_full();
+        resolve_once(&present).await;
     }
 }
 

@@ -2,6 +2,7 @@
 //! request.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
@@ -20,9 +21,10 @@ pub struct Snapshot {
     pub(super) listeners: Vec<ListenerRules>,
     pub(super) visitors: VisitorRules,
     pub(super) routes: RouteTable<RouteRules>,
-    pub(super) client_timeout: std::time::Duration,
+    pub(super) client_timeout: Duration,
     pub(super) header_count: usize,
     pub(super) access_log: bool,
+    pub(super) resolve_interval: Duration,
     pools: Vec<Arc<Pool>>,
 }
 
@@ -69,18 +71,26 @@ pub enum SnapshotError {
 }
 
 impl Snapshot {
-    /// Works out `config`. `jar` and `identity_key` come from the keyring and the store.
+    /// Works out `config`. `jar` and `identity_key` come from the keyring and the store. Upstreams that are as they were `before` keep
+    /// their connections and addresses.
     pub fn new(
         config: &Config,
         jar: CookieJar,
         identity_key: Arc<IdentityKey>,
         metrics: &Metrics,
+        before: Option<&Self>,
     ) -> Result<Self, SnapshotError> {
-        let dressipi = Arc::new(Pool::new(Destination::of_dressipi(&config.dressipi))?);
+        let pools = before.map_or(&[][..], Self::pools);
+        let pool = |destination| {
+            let new = Pool::new(destination)?;
+            let same = pools.iter().find(|old| old.is_same(&new));
+            Ok::<_, PeerError>(same.cloned().unwrap_or_else(|| Arc::new(new)))
+        };
+        let dressipi = pool(Destination::of_dressipi(&config.dressipi))?;
         let apps = config
             .upstreams
             .iter()
-            .map(|upstream| Pool::new(Destination::of_app(upstream)).map(Arc::new));
+            .map(|upstream| pool(Destination::of_app(upstream)));
         let apps = apps.collect::<Result<Vec<_>, _>>()?;
         let names = header_names(config, jar.name())?;
         let routes = config.routes.iter().map(|route| {
@@ -121,6 +131,7 @@ impl Snapshot {
             client_timeout: config.server.client_timeout,
             header_count: config.limits.header_count,
             access_log: config.log.access,
+            resolve_interval: config.server.resolve_interval,
             pools: std::iter::once(dressipi).chain(apps).collect(),
         })
     }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::{ArcSwap, Guard};
 use rand::TryRng;
 use rand::rngs::SysRng;
 use zeroize::Zeroizing;
@@ -22,7 +23,7 @@ use crate::visitor::{IdentityKey, VisitorId, VisitorKey};
 #[derive(Clone)]
 pub struct Vault {
     store: Arc<dyn Store>,
-    keyring: Keyring,
+    keyring: Arc<ArcSwap<Keyring>>,
     idle_timeout: Duration,
 }
 
@@ -73,7 +74,7 @@ impl Vault {
     pub fn new(store: Arc<dyn Store>, keyring: Keyring, idle_timeout: Duration) -> Self {
         Self {
             store,
-            keyring,
+            keyring: Arc::new(ArcSwap::from_pointee(keyring)),
             idle_timeout,
         }
     }
@@ -128,7 +129,7 @@ impl Vault {
         key: &VisitorKey,
         sealed: &[u8],
     ) -> Result<VisitorSession, VaultError> {
-        let plain = self.keyring.open(key.as_bytes(), sealed)?;
+        let plain = self.keyring.load().open(key.as_bytes(), sealed)?;
         Ok(codec::decode(&plain)?)
     }
 
@@ -141,7 +142,10 @@ impl Vault {
             }
         };
         Entry {
-            sealed: self.keyring.seal(key.as_bytes(), &codec::encode(session)),
+            sealed: self
+                .keyring
+                .load()
+                .seal(key.as_bytes(), &codec::encode(session)),
             state: session.tag(),
             expires_at: now + timeout,
         }
@@ -149,16 +153,17 @@ impl Vault {
 
     /// The recovery cookie's value for a session, as far as one is worth carrying.
     pub(super) fn seal_recovery(&self, id: &VisitorId, session: &VisitorSession) -> Option<String> {
-        recovery::seal(&self.keyring, id, session)
+        recovery::seal(&self.keyring.load(), id, session)
     }
 
     /// The session in a recovery cookie of that very visitor.
     pub(super) fn open_recovery(&self, recovery: Recovery<'_>) -> Option<VisitorSession> {
-        recovery::open(&self.keyring, recovery)
+        recovery::open(&self.keyring.load(), recovery)
     }
 
-    pub(super) fn keyring(&self) -> &Keyring {
-        &self.keyring
+    /// What seals and opens at present.
+    pub fn keyring(&self) -> Guard<Arc<Keyring>> {
+        self.keyring.load()
     }
 
     /// Writes the visitor's session if the stored version is `expected`.
@@ -208,6 +213,19 @@ impl Vault {
         }
     }
 
+    /// Whether another keyring opens the identity key, and so what was sealed before: one that does not belongs to another store.
+    pub async fn admits(&self, keyring: &Keyring, now: Timestamp) -> Result<(), VaultError> {
+        if let Some(stored) = self.store.load(&IDENTITY_SLOT, now).await? {
+            keyring.open(IDENTITY_SLOT.as_bytes(), &stored.sealed)?;
+        }
+        Ok(())
+    }
+
+    /// From here on another keyring seals and opens, in all handles.
+    pub fn replace_keyring(&self, keyring: Keyring) {
+        self.keyring.store(Arc::new(keyring));
+    }
+
     /// The identity key's record and what is in it, if there is one.
     pub(super) async fn stored_identity(
         &self,
@@ -222,7 +240,7 @@ impl Vault {
 
     /// What is in a sealed identity key.
     pub(super) fn open_identity(&self, sealed: &[u8]) -> Result<Zeroizing<[u8; 32]>, OpenError> {
-        let plain = self.keyring.open(IDENTITY_SLOT.as_bytes(), sealed)?;
+        let plain = self.keyring.load().open(IDENTITY_SLOT.as_bytes(), sealed)?;
         let bytes = plain
             .as_slice()
             .try_into()
@@ -238,7 +256,7 @@ impl Vault {
         now: Timestamp,
     ) -> Result<(), SaveError> {
         let entry = Entry {
-            sealed: self.keyring.seal(IDENTITY_SLOT.as_bytes(), bytes),
+            sealed: self.keyring.load().seal(IDENTITY_SLOT.as_bytes(), bytes),
             state: StateTag::Internal,
             expires_at: Timestamp::from_millis(u64::MAX),
         };

@@ -3,12 +3,14 @@
 
 use std::cell::RefCell;
 use std::io::{self, IsTerminal, Write};
+use std::sync::OnceLock;
 use std::time::{Duration, UNIX_EPOCH};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{Directive, ParseError};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::TryInitError;
 
 use crate::clock::{Clock, SystemClock, Timestamp};
@@ -30,7 +32,16 @@ pub enum LogError {
     /// Set up already.
     #[error("logging has been set up already")]
     Twice(#[from] TryInitError),
+    /// The process logs in another way, or not at all.
+    #[error("the log's level cannot be changed: logging is not set up")]
+    Elsewhere,
 }
+
+/// Puts another filter in the place of the present one.
+type SetFilter = Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>;
+
+/// There is one log in a process.
+static SET_FILTER: OnceLock<SetFilter> = OnceLock::new();
 
 /// Libraries that print requests, headers or addresses of clients when they are asked to be talkative. They may warn.
 const TALKATIVE: [&str; 10] = [
@@ -75,21 +86,34 @@ pub fn init_logs(log: &Log) -> Result<(), LogError> {
         .with_env_filter(filter)
         .with_timer(LineTime)
         .with_writer(|| LineWriter);
+    let set: SetFilter;
     if json {
-        builder
+        let builder = builder
             .json()
             .flatten_event(true)
             .with_current_span(false)
             .with_span_list(false)
-            .finish()
-            .try_init()?;
+            .with_filter_reloading();
+        let handle = builder.reload_handle();
+        set = Box::new(move |filter| handle.reload(filter));
+        builder.finish().try_init()?;
     } else {
-        builder
+        let builder = builder
             .with_ansi(std::io::stderr().is_terminal())
-            .finish()
-            .try_init()?;
+            .with_filter_reloading();
+        let handle = builder.reload_handle();
+        set = Box::new(move |filter| handle.reload(filter));
+        builder.finish().try_init()?;
     }
+    let _ = SET_FILTER.set(set);
     Ok(())
+}
+
+/// What is logged from here on.
+pub fn set_log_level(level: &str) -> Result<(), LogError> {
+    let filter = log_filter(level)?;
+    let set = SET_FILTER.get().ok_or(LogError::Elsewhere)?;
+    set(filter).map_err(|_| LogError::Elsewhere)
 }
 
 /// Lines that one thread gathers to write them together, each with a time of its own.

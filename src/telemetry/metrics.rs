@@ -8,6 +8,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use crate::clock::Timestamp;
 use crate::session::{Call, Census, LeaseEvent, Note, Observer, StoreCall, Unavailable};
 
 /// All metrics of the process.
@@ -18,6 +19,9 @@ pub struct Metrics {
     unrouted: IntCounter,
     refused: IntCounterVec,
     connections_refused: IntCounterVec,
+    config_reloads: IntCounterVec,
+    config_good: IntGauge,
+    config_since: IntGauge,
     certificate_reloads: IntCounterVec,
     certificate_expiry: IntGaugeVec,
     unpersonalised: IntCounterVec,
@@ -131,6 +135,9 @@ impl Metrics {
             unrouted: new.counter("unrouted_requests_total", "Requests that no route takes, answered 404."),
             refused: new.counters("refused_requests_total", "Requests that are malformed, ambiguous, too large or too slow, and were not forwarded, by reason.", &["reason"]),
             connections_refused: new.counters("refused_connections_total", "Connections that were closed before their first request: there were too many, or TLS was not agreed upon in time or at all.", &["limit"]),
+            config_reloads: new.counters("config_reloads_total", "Times that the configuration was read anew: ok, error, or restart where it has changes that need one.", &["result"]),
+            config_good: new.gauge("config_last_reload_successful", "Whether the configuration that is in the file is the one in use."),
+            config_since: new.gauge("config_last_reload_success_timestamp_seconds", "Since when the configuration is in use, in seconds since 1970."),
             certificate_reloads: new.counters("certificate_reloads_total", "Times that a listener's certificate files were new, and whether they could be used.", &["result"]),
             certificate_expiry: new.keep(IntGaugeVec::new(Registrar::opts("certificate_expiry_seconds", "When the certificate in use ends, in seconds since 1970, by listener."), &["listener"])),
             unpersonalised: new.counters("unpersonalised_requests_total", "Requests on routes with `credentials = \"visitor\"` that went without a token, by reason.", &["route", "reason"]),
@@ -179,6 +186,19 @@ impl Metrics {
     /// A connection that was closed at once.
     pub fn connection_refused(&self, limit: &'static str) {
         self.connections_refused.with_label_values(&[limit]).inc();
+    }
+
+    /// The configuration was read anew.
+    pub fn config_reloaded(&self, result: &'static str) {
+        self.config_reloads.with_label_values(&[result]).inc();
+        self.config_good.set(0);
+    }
+
+    /// The configuration that is in use from `now` on.
+    pub fn config_in_use(&self, now: Timestamp) {
+        self.config_good.set(1);
+        self.config_since
+            .set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
     }
 
     /// New certificate files were judged.

@@ -7,5 +7,5 @@ mod metrics;
 
 pub use access::{AccessLine, AccessLog, AccessLogGuard};
 pub use in_flight::{InFlight, Ticket};
-pub use logs::{LogError, init_logs, log_filter};
+pub use logs::{LogError, init_logs, log_filter, set_log_level};
 pub use metrics::{Metrics, Reading, RouteMetrics};

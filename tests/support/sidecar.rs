@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use dressipi_sidecar::config::{self, Config, Format};
-use dressipi_sidecar::server::{self, Running, Stopped};
+use dressipi_sidecar::server::{self, ReloadError, Running, Stopped};
 use reqwest::RequestBuilder;
 
 use super::{App, Dressipi, canary, client, eventually};
@@ -96,6 +96,13 @@ impl Sidecar {
     pub async fn counts(&self, name: &str, labels: &str, least: f64) {
         let what = format!("{name}{{{labels}}} reaches {least}");
         eventually(&what, async || self.metric(name, labels).await >= least).await;
+    }
+
+    /// Takes another configuration into use.
+    pub async fn reload(&self, text: &str) -> Result<(), ReloadError> {
+        let loaded = config::load_text("test.toml", text, Format::Toml, Path::new("/"), []);
+        let config = loaded.map(|loaded| loaded.config);
+        self.running.reloader().apply(config).await
     }
 
     pub async fn stop(self) -> Stopped {

@@ -47,8 +47,8 @@ pub(super) fn parse(
         (Some(certificate), Some(secret)) => {
             files::warn_if_loose(report, &at(KEY), secret);
             let identity = ClientIdentity {
-                certificate_file: report.file_path(certificate),
-                key_file: report.file_path(secret),
+                certificate_file: report.file_to_read(certificate),
+                key_file: report.file_to_read(secret),
             };
             judge(report, section, &identity);
             Some(identity)

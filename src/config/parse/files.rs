@@ -86,7 +86,7 @@ pub(super) fn read(report: &mut Report<'_>, path: &str, file: &str) -> Option<St
         report.problem(path, "is empty");
         return None;
     }
-    let full = report.file_path(file);
+    let full = report.file_to_read(file);
     match std::fs::read(&full).map(String::from_utf8) {
         Ok(Ok(text)) if text.is_empty() => report.problem(path, format!("{file} is empty")),
         Ok(Ok(text)) => return Some(text),

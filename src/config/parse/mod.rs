@@ -82,6 +82,5 @@ pub(super) fn parse(
             limits,
             server,
         });
-    let (config, warnings) = report.finish(whole)?;
-    Ok(Loaded { config, warnings })
+    report.finish(whole)
 }

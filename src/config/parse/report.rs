@@ -7,6 +7,7 @@ use crate::config::problems::{self, Problem, Problems};
 use crate::config::read::{self, Read};
 use crate::config::spans::{self, Places};
 use crate::config::values::Span;
+use crate::config::{Config, Loaded};
 
 /// Collects problems and warnings of one file.
 pub(super) struct Report<'a> {
@@ -15,6 +16,7 @@ pub(super) struct Report<'a> {
     places: &'a Places,
     read: Read,
     warnings: Vec<Problem>,
+    files: Vec<PathBuf>,
 }
 
 // === impl Report ===
@@ -28,6 +30,7 @@ impl<'a> Report<'a> {
             places,
             read,
             warnings: Vec::new(),
+            files: Vec::new(),
         }
     }
 
@@ -107,11 +110,22 @@ impl<'a> Report<'a> {
         self.base_dir.join(file)
     }
 
+    /// The same for a file that is read now, and means something else when it holds something else.
+    pub(super) fn file_to_read(&mut self, file: &str) -> PathBuf {
+        let path = self.file_path(file);
+        self.files.push(path.clone());
+        path
+    }
+
     /// The result: a configuration if there are no problems, and all of them otherwise.
-    pub(super) fn finish<T>(mut self, value: Option<T>) -> Result<(T, Vec<Problem>), Problems> {
+    pub(super) fn finish(mut self, config: Option<Config>) -> Result<Loaded, Problems> {
         problems::sort(&mut self.warnings);
-        match (Problems::new(self.read.problems), value) {
-            (None, Some(value)) => Ok((value, self.warnings)),
+        match (Problems::new(self.read.problems), config) {
+            (None, Some(config)) => Ok(Loaded {
+                config,
+                warnings: self.warnings,
+                files: self.files,
+            }),
             (Some(problems), _) => Err(problems),
             // A parser gave up and did not say why: a fault of ours, and no reason to run without a configuration.
             (None, None) => Err(Problem::of_file(
