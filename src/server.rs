@@ -29,7 +29,7 @@ use tokio::task::JoinSet;
 
 use self::reload::{ReloaderParts, open_tls};
 use self::socket::{Socket, bind_tcp};
-use crate::admin::{Admin, AdminParts, Health};
+use crate::admin::{Admin, AdminParts, ConfigState, Health, UpstreamFacts};
 use crate::clock::{Clock, SteadyClock, SystemClock};
 use crate::config::{Config, ListenAddress};
 use crate::dressipi::{BuildError, Client, CurrentClient};
@@ -39,7 +39,7 @@ use crate::session::{
     FlowRuntime, KeyringError, Manager, OpenRedisError, OpenStoreError, Parts, Store, Vault,
     VaultError,
 };
-use crate::telemetry::{AccessLog, AccessLogGuard, InFlight, Metrics};
+use crate::telemetry::{AccessLog, AccessLogGuard, History, InFlight, LOOK_INTERVAL, Metrics};
 use crate::tls::FilesError;
 use crate::visitor::{CookieJar, Spent};
 
@@ -199,8 +199,9 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
         })));
         following.push(tls.map(|(tls, files)| reload::follow_files(tls, files)));
     }
+    let config_state = ConfigState::new(config.clone(), clock.now());
     let reloader = Reloader::new(ReloaderParts {
-        config: config.clone(),
+        config: config_state.clone(),
         snapshot: snapshot.clone(),
         gates: gates.clone(),
         following,
@@ -262,14 +263,27 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
     }
     if let Some((socket, address)) = admin {
         running.admin = Some(address);
+        let history = History::default();
+        let present = snapshot.clone();
         let router = Admin::new(AdminParts {
             health,
             manager: manager.clone(),
-            metrics,
+            metrics: metrics.clone(),
             in_flight,
+            history: history.clone(),
+            config: config_state,
+            upstreams: Box::new(move || upstream_facts(&present.load())),
+            clock: clock.clone(),
+            started: clock.now(),
             token: admin_token,
         })
         .router();
+        running.background.spawn(async move {
+            loop {
+                history.look(clock.now(), metrics.totals());
+                pingora::time::sleep(LOOK_INTERVAL).await;
+            }
+        });
         running.background.spawn(async move {
             if let Err(error) = axum::serve(socket, router).await {
                 tracing::error!(%error, "the admin listener has ended");
@@ -287,6 +301,17 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
         }
     });
     Ok(running)
+}
+
+fn upstream_facts(snapshot: &Snapshot) -> Vec<UpstreamFacts> {
+    let upstreams = snapshot.upstreams();
+    upstreams
+        .map(|(name, address, addresses)| UpstreamFacts {
+            name: name.to_owned(),
+            address,
+            addresses,
+        })
+        .collect()
 }
 
 /// Replicas on one store go by the store's time, so that their own clocks may differ; alone, a process goes by its own.

@@ -28,6 +28,7 @@ mod reload;
 mod replicas;
 mod smuggling;
 mod state_machine;
+mod status_page;
 mod store_contract;
 mod store_redb;
 mod store_redis;

@@ -1,12 +1,16 @@
-//! The admin listener: health for Kubernetes, metrics for Prometheus, and visitor sessions for whoever has the token. It never
+//! The admin listener: health for Kubernetes, metrics for Prometheus, a page for people, and visitor sessions for whoever has the token. It never
 //! says anything about Dressipi's health in readiness: a pod that is taken out cannot help.
 
 mod bearer;
+mod config_state;
 mod health;
 mod problem;
 mod sessions;
+mod status;
 
+pub use config_state::{ConfigState, Present, Refused};
 pub use health::{Health, NotReady};
+pub use status::UpstreamFacts;
 
 use std::sync::Arc;
 
@@ -15,12 +19,13 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 
+use crate::clock::{Clock, Timestamp};
 use crate::secret::Secret;
 use crate::session::Manager;
-use crate::telemetry::{InFlight, Metrics, Reading};
+use crate::telemetry::{History, InFlight, Metrics, Reading};
 
 /// What the admin listener tells about.
 #[derive(Clone)]
@@ -36,6 +41,16 @@ pub struct AdminParts {
     pub metrics: Arc<Metrics>,
     /// The count of exchanges in flight.
     pub in_flight: InFlight,
+    /// What was counted in the last hour.
+    pub history: History,
+    /// The configuration in use.
+    pub config: ConfigState,
+    /// The upstreams of that.
+    pub upstreams: Box<dyn Fn() -> Vec<UpstreamFacts> + Send + Sync>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// When the process began.
+    pub started: Timestamp,
     /// The bearer token for `/sessions…`; without one nobody may use it.
     pub token: Arc<ArcSwapOption<Secret>>,
 }
@@ -52,6 +67,8 @@ impl Admin {
             .route("/livez", get(|| async { "ok\n" }))
             .route("/readyz", get(ready))
             .route("/metrics", get(metrics))
+            .route("/status", get(status::status))
+            .route("/", get(async || Redirect::temporary("/status")))
             .nest("/sessions", sessions::router(&self))
             .with_state(self)
     }

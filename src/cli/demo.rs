@@ -49,7 +49,7 @@ async fn demo(config: &config::Config) -> anyhow::Result<()> {
         "  A stand-in for Dressipi       {base_url}  (what it has seen: {base_url}/__sim/ledger)"
     );
     if let Some(admin) = running.admin() {
-        println!("  The sidecar's own metrics     http://{admin}/metrics");
+        println!("  How the sidecar is            http://{admin}/status");
     }
     println!("\n  Ctrl-C ends it.\n");
     super::stop_signal().await?;

@@ -181,6 +181,15 @@ impl Pool {
         &self.destination.name
     }
 
+    /// Where it is, as it was configured.
+    pub(super) fn place(&self) -> String {
+        let Destination { host, port, .. } = &self.destination;
+        match host.contains(':') {
+            true => format!("[{host}]:{port}"),
+            false => format!("{host}:{port}"),
+        }
+    }
+
     /// How many addresses there are.
     pub(super) fn len(&self) -> usize {
         self.addresses.load().len()

@@ -136,6 +136,12 @@ impl Snapshot {
         })
     }
 
+    /// The upstreams: name, where it is, and how many addresses that is.
+    pub fn upstreams(&self) -> impl Iterator<Item = (&str, String, usize)> {
+        let pools = self.pools.iter();
+        pools.map(|pool| (pool.name(), pool.place(), pool.len()))
+    }
+
     /// The upstream pools, for background resolution.
     pub(super) fn pools(&self) -> &[Arc<Pool>] {
         &self.pools

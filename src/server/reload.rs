@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
 use super::{RESOLVE_BOUND, StartError, store};
+use crate::admin::ConfigState;
 use crate::clock::Clock;
 use crate::config::{Config, Listener, Problems, needs_restart};
 use crate::dressipi::{Client, CurrentClient};
@@ -27,7 +28,7 @@ pub struct Reloader(Arc<Inner>);
 
 /// What is exchanged, and what that takes.
 pub(super) struct ReloaderParts {
-    pub(super) config: Config,
+    pub(super) config: ConfigState,
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
     /// By listener.
     pub(super) gates: Vec<Arc<ArcSwap<GateRules>>>,
@@ -43,7 +44,7 @@ pub(super) struct ReloaderParts {
 }
 
 struct Inner {
-    config: ArcSwap<Config>,
+    config: ConfigState,
     following: Mutex<Vec<Option<Following>>>,
     /// One at a time.
     turn: tokio::sync::Mutex<()>,
@@ -95,7 +96,7 @@ impl Reloader {
     pub(super) fn new(parts: ReloaderParts) -> Self {
         parts.metrics.config_in_use(parts.clock.now());
         Self(Arc::new(Inner {
-            config: ArcSwap::from_pointee(parts.config),
+            config: parts.config,
             following: Mutex::new(parts.following),
             turn: tokio::sync::Mutex::new(()),
             parts: Swapped {
@@ -114,7 +115,7 @@ impl Reloader {
 
     /// The configuration in use.
     pub fn config(&self) -> Arc<Config> {
-        self.0.config.load_full()
+        self.0.config.present().config.clone()
     }
 
     /// Takes the result of reading the configuration into use, or says why not; either way it is counted.
@@ -130,8 +131,10 @@ impl Reloader {
             Err(ReloadError::NeedsRestart(_)) => "restart",
             Err(ReloadError::Problems(_) | ReloadError::Unusable(_)) => "error",
         });
-        if applied.is_ok() {
-            metrics.config_in_use(self.0.parts.clock.now());
+        let now = self.0.parts.clock.now();
+        match &applied {
+            Ok(()) => metrics.config_in_use(now),
+            Err(error) => self.0.config.refuse(error.to_string(), now),
         }
         applied
     }
@@ -234,7 +237,7 @@ impl Reloader {
         {
             tracing::warn!(%error, "the log's level stays as it is");
         }
-        self.0.config.store(Arc::new(config));
+        self.0.config.replace(config, parts.clock.now());
     }
 }
 

@@ -43,6 +43,8 @@ pub enum LeaseEvent {
 pub trait Observer: Send + Sync + 'static {
     /// An OAuth call ended with `result` ("ok", or an error's label).
     fn oauth_call(&self, call: Call, result: &'static str, took: Duration);
+    /// Dressipi gave an access token that lives for so long.
+    fn token_obtained(&self, lifetime: Duration);
     /// A store call ended.
     fn store_call(&self, call: StoreCall, ok: bool, took: Duration);
     /// Something noteworthy happened to a visitor.
@@ -63,6 +65,7 @@ pub struct Unobserved;
 
 impl Observer for Unobserved {
     fn oauth_call(&self, _: Call, _: &'static str, _: Duration) {}
+    fn token_obtained(&self, _: Duration) {}
     fn store_call(&self, _: StoreCall, _: bool, _: Duration) {}
     fn note(&self, _: Note) {}
     fn flow_failed(&self, _: Unavailable) {}

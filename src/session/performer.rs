@@ -17,7 +17,7 @@ use super::unsaved::Unsaved;
 use super::vault::{Leased, SaveError, Vault, VaultError};
 use super::waiters::{Waiter, Waiters};
 use crate::clock::Clock;
-use crate::oauth::{AuthorizationServer, AuthorizeError, TokenError};
+use crate::oauth::{AuthorizationServer, AuthorizeError, TokenAnswer, TokenError};
 use crate::visitor::VisitorKey;
 
 /// Store, authorization server, and what lies between them.
@@ -155,6 +155,7 @@ impl Performer {
                 let asked_at = self.clock.now();
                 let result = self.server.exchange(grant).await;
                 self.end_call(key, Call::Exchange, &result, TokenError::label, begun);
+                self.note_lifetime(&result);
                 Event::Exchanged(result, asked_at)
             }
             Command::Refresh(token) => {
@@ -164,6 +165,7 @@ impl Performer {
                 let asked_at = self.clock.now();
                 let result = self.server.refresh(token).await;
                 self.end_call(key, Call::Refresh, &result, TokenError::label, begun);
+                self.note_lifetime(&result);
                 Event::Refreshed(result, asked_at)
             }
         }
@@ -233,6 +235,12 @@ impl Performer {
             }
         };
         self.observer.oauth_call(call, outcome, begun.elapsed());
+    }
+
+    fn note_lifetime(&self, result: &Result<TokenAnswer, TokenError>) {
+        if let Ok(answer) = result {
+            self.observer.token_obtained(answer.expires_in);
+        }
     }
 
     async fn save(&self, key: &VisitorKey, flow: &Flow, expected: Option<Version>) -> Event {

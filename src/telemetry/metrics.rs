@@ -8,6 +8,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use super::totals::Totals;
 use crate::clock::Timestamp;
 use crate::session::{Call, Census, LeaseEvent, Note, Observer, StoreCall, Unavailable};
 
@@ -31,6 +32,7 @@ pub struct Metrics {
     rejections: IntCounterVec,
     oauth_calls: IntCounterVec,
     oauth_duration: HistogramVec,
+    token_lifetime: IntGauge,
     store_calls: IntCounterVec,
     store_duration: HistogramVec,
     visitor_events: IntCounterVec,
@@ -147,6 +149,7 @@ impl Metrics {
             rejections: new.counters("token_rejections_total", "Answers 401 and 403 to a visitor's token, and whether another token was fetched for it.", &["action"]),
             oauth_calls: new.counters("oauth_calls_total", "OAuth calls to Dressipi by kind and result. Each `authorize` with result `ok` made a profile.", &["call", "result"]),
             oauth_duration: new.histograms("oauth_call_duration_seconds", "How long OAuth calls take.", &["call"], &CALL_BUCKETS),
+            token_lifetime: new.gauge("token_lifetime_seconds", "How long the access token lives that Dressipi gave last; 0: none yet."),
             store_calls: new.counters("store_calls_total", "Calls to the session store by kind and result.", &["call", "result"]),
             store_duration: new.histograms("store_call_duration_seconds", "How long calls to the session store take.", &["call"], &STORE_BUCKETS),
             visitor_events: new.counters("visitor_events_total", "What happened to visitors: cookies minted, profiles created and wasted, authorize answers lost, token sets lost, refresh tokens salvaged, sessions recovered, erased.", &["event"]),
@@ -244,6 +247,11 @@ impl Metrics {
         self.access_lines_dropped.inc();
     }
 
+    /// What has been counted so far, as far as the status page tells of it.
+    pub fn totals(&self) -> Totals {
+        Totals::of(&self.registry.gather())
+    }
+
     /// All metrics in Prometheus' text format, with the gauges showing `reading`.
     pub fn render(&self, reading: Reading) -> String {
         let clamp = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
@@ -283,6 +291,11 @@ impl Observer for Metrics {
         self.oauth_duration
             .with_label_values(&[call.label()])
             .observe(took.as_secs_f64());
+    }
+
+    fn token_obtained(&self, lifetime: Duration) {
+        let seconds = i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX);
+        self.token_lifetime.set(seconds);
     }
 
     fn store_call(&self, call: StoreCall, ok: bool, took: Duration) {
