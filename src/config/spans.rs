@@ -34,12 +34,15 @@ pub(super) enum Place {
     Nowhere,
 }
 
-/// The path of a key of a section.
+/// The path of a key of a section. Of a key that is none of ours by its looks, no more than its first word: in a file that is read
+/// in another way than it was written, half of it may be one key, with a secret in it.
 pub(super) fn join(section: &str, key: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    let key = match !key.is_empty() && key.chars().all(bare) {
-        true => key.to_owned(),
-        false => format!("{key:?}"),
+    let is_word = |c: char| c.is_alphanumeric() || "_-.".contains(c);
+    let key = match key.find(|c: char| !is_word(c)) {
+        None if !key.is_empty() && key.chars().all(bare) => key.to_owned(),
+        None => format!("{key:?}"),
+        Some(end) => format!("{:?}", format!("{}…", &key[..end])),
     };
     match section.is_empty() {
         true => key,
