@@ -126,7 +126,10 @@ pub enum StartError {
 }
 
 /// An answer's head and a body below 15 KB leave in one write.
-const BUFFER: usize = 16 * 1024;
+const WRITE_BUFFER: usize = 16 * 1024;
+/// A request's head arrives in one read; a body goes past it. pingora's default, 64 KiB for each connection, would be more than
+/// half of what a silent connection takes.
+const READ_BUFFER: usize = 8 * 1024;
 /// Attempts for one request: an upstream's addresses, and one replay after a rejected token.
 const ATTEMPTS: usize = 5;
 /// How long the start waits for names to be resolved; after that they are resolved in the background.
@@ -365,10 +368,7 @@ async fn serve(
     proxy.h2_options = Some(h2);
     proxy.handle_init_modules();
     let mut service = Service::new(name.clone(), Gated::new(proxy, gate));
-    let buffer = L4BufferSettings {
-        write: Some(BUFFER),
-        ..L4BufferSettings::default()
-    };
+    let buffer = L4BufferSettings::new(READ_BUFFER, WRITE_BUFFER);
     service.add_listener(listener.l4_buffer(buffer));
     let fds: ListenFds = Arc::new(Mutex::new(Fds::new()));
     fds.lock().add(name, descriptor);

@@ -24,6 +24,8 @@
     reason = "a test fails loudly"
 )]
 
+#[allow(dead_code, reason = "shared with the flood")]
+#[path = "../support/child.rs"]
 mod child;
 mod configuration;
 mod faults;

@@ -33,6 +33,11 @@ impl Child {
         (Self { shell, pid }, stderr)
     }
 
+    /// The command's process id.
+    pub fn pid(&self) -> &str {
+        &self.pid
+    }
+
     /// Sends a signal, such as `-STOP`.
     pub fn signal(&self, signal: &str) {
         let kill = Command::new("kill")
