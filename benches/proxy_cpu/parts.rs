@@ -87,10 +87,7 @@ pub(super) fn bare(upstream: SocketAddr) {
         let mut service = ProxyServiceBuilder::new(&Arc::new(conf), Bare(upstream))
             .server_options(options)
             .build();
-        let buffer = L4BufferSettings {
-            write: Some(16 * 1024),
-            ..L4BufferSettings::default()
-        };
+        let buffer = L4BufferSettings::new(8 * 1024, 16 * 1024);
         service.add_listener(ListenerConfig::tcp(&name).l4_buffer(buffer));
         let mut fds = pingora::server::Fds::new();
         fds.add(name, std::os::fd::IntoRawFd::into_raw_fd(socket));

@@ -42,8 +42,7 @@ async fn serve(config: &config::Config, following: Following) -> anyhow::Result<
     let running = server::start(config).await?;
     let Following { path, env, files } = following;
     let following = server::follow(path, env, files, running.reloader().clone());
-    // Until the process ends.
-    tokio::spawn(async move {
+    let following = tokio::spawn(async move {
         if let Err(error) = following.await {
             tracing::error!(%error, "the configuration file is not followed");
         }
@@ -57,6 +56,7 @@ async fn serve(config: &config::Config, following: Following) -> anyhow::Result<
     let signal = super::stop_signal()
         .await
         .context("signals cannot be received")?;
+    following.abort();
     tracing::info!(signal, "draining");
     let again = async {
         // The second signal is for those who cannot wait.
