@@ -24,7 +24,7 @@ use pingora::server::configuration::ServerConf;
 use pingora::server::{Fds, ListenFds};
 use pingora::services::Service as _;
 use pingora::services::listening::Service;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use self::reload::{ReloaderParts, open_tls};
@@ -55,6 +55,7 @@ pub struct Running {
     health: Health,
     in_flight: InFlight,
     reloader: Reloader,
+    quit: Arc<Notify>,
     stop_listening: watch::Sender<bool>,
     listeners: JoinSet<()>,
     background: JoinSet<()>,
@@ -229,6 +230,7 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
         health: health.clone(),
         in_flight: in_flight.clone(),
         reloader,
+        quit: Arc::default(),
         stop_listening,
         listeners: JoinSet::new(),
         background: JoinSet::new(),
@@ -277,6 +279,7 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
             config: config_state,
             upstreams: Box::new(move || upstream_facts(&present.load())),
             clock: clock.clone(),
+            quit: running.quit.clone(),
             started: clock.now(),
             token: admin_token,
         })
@@ -288,7 +291,8 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
             }
         });
         running.background.spawn(async move {
-            if let Err(error) = axum::serve(socket, router).await {
+            let service = router.into_make_service_with_connect_info::<SocketAddr>();
+            if let Err(error) = axum::serve(socket, service).await {
                 tracing::error!(%error, "the admin listener has ended");
             }
         });
@@ -386,6 +390,11 @@ impl Running {
     /// The admin listener's address.
     pub fn admin(&self) -> Option<SocketAddr> {
         self.admin
+    }
+
+    /// Waits until somebody tells the admin listener that the process shall end.
+    pub async fn told_to_quit(&self) {
+        self.quit.notified().await;
     }
 
     /// What takes new configurations into use.

@@ -59,10 +59,8 @@ async fn no_access_line_is_lost_at_sigterm_and_none_shows_the_query() {
     assert!(!log.join("\n").contains("in-the-query"));
     assert!(!log.join("\n").contains("in-a-cookie"));
     // Libraries, which are logged at trace here, may say more.
-    let ours = log
-        .iter()
-        .filter(|line| line.contains("\"target\":\"dressipi_sidecar"));
-    let last = ours.last().unwrap();
+    let ours = |line: &&String| line.contains("\"target\":\"dressipi_sidecar");
+    let last = log.iter().rfind(ours).unwrap();
     assert!(
         last.contains("\"message\":\"stopped\""),
         "the lines come before the end is said: {last}"

@@ -17,6 +17,7 @@ mod fuzz_corpus;
 mod fuzz_targets;
 mod identity;
 mod layers;
+mod lifecycle;
 mod malformed;
 mod moving;
 mod moving_live;

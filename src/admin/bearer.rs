@@ -14,19 +14,23 @@ use crate::secret::Secret;
 pub(super) async fn require(State(admin): State<Admin>, request: Request, next: Next) -> Response {
     match admit(request.headers(), admin.0.token.load().as_deref()) {
         Ok(()) => next.run(request).await,
-        Err(problem) => {
-            let challenge = problem.status == StatusCode::UNAUTHORIZED;
-            let mut answer = problem.into_response();
-            if challenge {
-                let value = HeaderValue::from_static("Bearer realm=\"dressipi-sidecar\"");
-                answer.headers_mut().insert(WWW_AUTHENTICATE, value);
-            }
-            answer
-        }
+        Err(problem) => challenge(problem),
     }
 }
 
-fn admit(headers: &HeaderMap, token: Option<&Secret>) -> Result<(), Problem> {
+/// The answer to somebody who may not, with what they would need.
+pub(super) fn challenge(problem: Problem) -> Response {
+    let wants_token = problem.status == StatusCode::UNAUTHORIZED;
+    let mut answer = problem.into_response();
+    if wants_token {
+        let value = HeaderValue::from_static("Bearer realm=\"dressipi-sidecar\"");
+        answer.headers_mut().insert(WWW_AUTHENTICATE, value);
+    }
+    answer
+}
+
+/// Whether somebody with these headers may use what is for the `token`'s bearers.
+pub(super) fn admit(headers: &HeaderMap, token: Option<&Secret>) -> Result<(), Problem> {
     let Some(token) = token else {
         return Err(Problem {
             status: StatusCode::FORBIDDEN,

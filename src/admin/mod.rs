@@ -5,6 +5,7 @@ mod bearer;
 mod config_state;
 mod health;
 mod problem;
+mod quit;
 mod sessions;
 mod status;
 
@@ -20,7 +21,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Redirect, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
+use tokio::sync::Notify;
 
 use crate::clock::{Clock, Timestamp};
 use crate::secret::Secret;
@@ -49,6 +51,8 @@ pub struct AdminParts {
     pub upstreams: Box<dyn Fn() -> Vec<UpstreamFacts> + Send + Sync>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// Told when somebody wants the process to end.
+    pub quit: Arc<Notify>,
     /// When the process began.
     pub started: Timestamp,
     /// The bearer token for `/sessions…`; without one nobody may use it.
@@ -68,6 +72,7 @@ impl Admin {
             .route("/readyz", get(ready))
             .route("/metrics", get(metrics))
             .route("/status", get(status::status))
+            .route("/quit", post(quit::quit))
             .route("/", get(async || Redirect::temporary("/status")))
             .nest("/sessions", sessions::router(&self))
             .with_state(self)

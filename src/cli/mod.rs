@@ -4,11 +4,13 @@
 mod check;
 mod confine;
 mod demo;
+mod healthcheck;
 mod serve;
 mod sessions;
 mod simulator;
+mod systemd;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -46,6 +48,8 @@ enum Command {
         #[arg(short, long, value_name = "FILE", env = "SIDECAR_CONFIG")]
         config: PathBuf,
     },
+    /// Ask a running sidecar whether it is ready: exit code 0 or 1. For images without a shell.
+    Healthcheck(healthcheck::Options),
     /// Run a stand-in for Dressipi, with faults on demand at /__sim/.
     Simulator {
         /// Where it listens.
@@ -78,6 +82,7 @@ pub fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Serve { config } => serve::run(&config),
         Command::Check { config } => check::run(&config),
+        Command::Healthcheck(options) => healthcheck::run(&options),
         Command::Simulator {
             listen,
             token_lifetime,
@@ -125,4 +130,17 @@ async fn stop_signal() -> std::io::Result<&'static str> {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
     })
+}
+
+/// Where a listener on `address` is reached from this machine.
+fn reachable(mut address: SocketAddr) -> anyhow::Result<SocketAddr> {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    if address.port() == 0 {
+        anyhow::bail!("admin.address leaves its port to the system; name it with --admin");
+    }
+    Ok(address)
 }

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use super::confine;
+use sd_notify::NotifyState;
+
+use super::{confine, systemd};
 use crate::server::{self, Stopped};
 use crate::{config, telemetry};
 
@@ -53,11 +55,14 @@ async fn serve(config: &config::Config, following: Following) -> anyhow::Result<
     if let Some(address) = running.admin() {
         tracing::info!(%address, "admin listening");
     }
-    let signal = super::stop_signal()
-        .await
-        .context("signals cannot be received")?;
+    systemd::tell(&[NotifyState::Ready]);
+    let reason = tokio::select! {
+        signal = super::stop_signal() => signal.context("signals cannot be received")?,
+        () = running.told_to_quit() => "POST /quit",
+    };
     following.abort();
-    tracing::info!(signal, "draining");
+    systemd::tell(&[NotifyState::Stopping]);
+    tracing::info!(signal = reason, "draining");
     let again = async {
         // The second signal is for those who cannot wait.
         let _ = super::stop_signal().await;

@@ -22,7 +22,12 @@ impl Process {
 
     /// Starts `serve` and waits until all its `listeners` and the admin listener say that they listen.
     pub fn serve(config: &Path, listeners: usize) -> Self {
-        let mut child = Self::command()
+        Self::serve_by(Self::command(), config, listeners)
+    }
+
+    /// The same, by a `command` that has been prepared.
+    pub fn serve_by(mut command: Command, config: &Path, listeners: usize) -> Self {
+        let mut child = command
             .args(["serve", "--config"])
             .arg(config)
             .env("SIDECAR__LOG__LEVEL", "trace")
@@ -103,6 +108,12 @@ impl Process {
     /// SIGTERM; the exit status and the whole log.
     pub fn terminate(mut self) -> (ExitStatus, Vec<String>) {
         self.signal("-TERM");
+        let status = self.child.wait().unwrap();
+        (status, self.rest())
+    }
+
+    /// Its end, which somebody else has brought about.
+    pub fn wait(mut self) -> (ExitStatus, Vec<String>) {
         let status = self.child.wait().unwrap();
         (status, self.rest())
     }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -11,6 +10,7 @@ use futures::Stream;
 use reqwest::{Body, Response};
 use url::Url;
 
+use crate::cli::reachable;
 use crate::config::Config;
 use crate::secret::Secret;
 use crate::session::moving::Summary;
@@ -95,19 +95,6 @@ impl Remote {
             None => anyhow::bail!("{self}: the admin listener answered {status}"),
         }
     }
-}
-
-/// Where a listener on `address` is reached from this machine.
-fn reachable(mut address: SocketAddr) -> anyhow::Result<SocketAddr> {
-    match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-        _ => {}
-    }
-    if address.port() == 0 {
-        anyhow::bail!("admin.address leaves its port to the system; name it with --admin");
-    }
-    Ok(address)
 }
 
 impl fmt::Display for Remote {
