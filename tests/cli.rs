@@ -26,6 +26,7 @@ fn every_shipped_configuration_passes_check() {
     let mut names: Vec<_> = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "toml"))
         .collect();
     names.sort();
     assert_eq!(names.len(), 4, "demo, minimal, redis, reference");

@@ -5,6 +5,7 @@ mod check;
 mod confine;
 mod demo;
 mod healthcheck;
+mod schema;
 mod serve;
 mod sessions;
 mod simulator;
@@ -66,6 +67,8 @@ enum Command {
     Demo,
     /// Print a new sealing key, for session.keys_file.
     Keygen,
+    /// Print the JSON Schema of the configuration, by which editors complete and check it.
+    Schema,
     /// Move visitor sessions between stores.
     Sessions {
         #[command(subcommand)]
@@ -90,6 +93,7 @@ pub fn main() -> ExitCode {
         } => simulator::run(listen, token_lifetime, !no_rotation),
         Command::Demo => demo::run(),
         Command::Keygen => keygen(),
+        Command::Schema => schema::run(),
         Command::Sessions { command } => sessions::run(command),
     };
     match result {

@@ -8,7 +8,7 @@
 //!
 //! `read` finds what is wrong in form (unknown keys, wrong types), `parse` what makes no sense (an upstream that does not
 //! exist); each names the key, its line or its variable, and how to mend it. Secrets are read from their files here, once,
-//! and appear in no problem. Nothing here listens, connects or writes.
+//! and appear in no problem. `schema` tells editors what `file::File` looks like. Nothing here listens, connects or writes.
 
 mod environment;
 mod file;
@@ -18,6 +18,7 @@ mod model;
 mod parse;
 mod problems;
 mod read;
+mod schema;
 mod spans;
 mod strict;
 mod suggest;
@@ -36,6 +37,7 @@ pub use model::{
     OnUnavailable, Route, Server, TrustedProxies, Upstream, UpstreamRef, UpstreamTls,
 };
 pub use problems::{Problem, Problems};
+pub use schema::json_schema;
 
 /// A valid configuration.
 #[derive(Clone, Debug)]

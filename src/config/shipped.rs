@@ -121,12 +121,29 @@ fn every_shipped_file_is_known_here() {
     names.sort();
     assert_eq!(
         names,
-        ["demo.toml", "minimal.toml", "redis.toml", "reference.toml"]
+        [
+            "demo.toml",
+            "minimal.toml",
+            "redis.toml",
+            "reference.toml",
+            "sidecar.schema.json"
+        ]
     );
 }
 
 #[test]
-fn the_reference_names_every_key_and_no_other() {
+fn every_shipped_configuration_tells_editors_of_the_schema() {
+    for name in ["demo.toml", "minimal.toml", "redis.toml", "reference.toml"] {
+        let text = std::fs::read_to_string(folder().join(name)).unwrap();
+        assert!(
+            text.starts_with("#:schema ./sidecar.schema.json\n"),
+            "{name}"
+        );
+    }
+}
+
+/// The keys that `reference.toml` names, written out or behind a `#`.
+pub(super) fn keys_of_the_reference() -> BTreeSet<String> {
     let text = std::fs::read_to_string(folder().join("reference.toml")).unwrap();
     let is_key =
         |line: &str| line.starts_with(|c: char| c.is_ascii_lowercase()) && line.contains(" = ");
@@ -142,10 +159,15 @@ fn the_reference_names_every_key_and_no_other() {
         "",
         &mut named,
     );
+    named
+}
+
+#[test]
+fn the_reference_names_every_key_and_no_other() {
     let mut known = BTreeSet::new();
     all_keys(&mut Vec::new(), "", &mut known);
     assert!(known.contains("dressipi.headers.token_value") && known.contains("routes.subn_header"));
-    assert_eq!(named, known);
+    assert_eq!(keys_of_the_reference(), known);
 }
 
 #[test]

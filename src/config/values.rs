@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
@@ -29,19 +30,19 @@ pub(crate) enum Rate {
 }
 
 /// Where visitor sessions are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum StoreKind {
-    /// In memory.
+    /// Memory: forgotten on exit, for demonstrations and tests only.
     Memory,
-    /// In one file.
+    /// One file, for one replica.
     Redb,
-    /// In Redis.
+    /// Redis 7 or Valkey, for several replicas.
     Redis,
 }
 
 /// What the Redis servers are to each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum RedisMode {
     /// One server.
@@ -53,19 +54,19 @@ pub(crate) enum RedisMode {
 }
 
 /// Whether clients show a certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum ClientAuth {
     /// They are not asked.
     None,
-    /// They may.
+    /// They may show one, which must be good then.
     Optional,
-    /// They must.
+    /// They must show a good one.
     Required,
 }
 
 /// A version of TLS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 pub(crate) enum TlsVersion {
     /// TLS 1.2.
     #[serde(rename = "1.2")]
@@ -76,31 +77,31 @@ pub(crate) enum TlsVersion {
 }
 
 /// `SameSite` of the visitor cookie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum SameSite {
-    /// `Lax`
+    /// They carry it where the visitor follows a link.
     Lax,
-    /// `Strict`
+    /// They never carry it.
     Strict,
-    /// `None`
+    /// They always carry it: a shop inside frames of other sites.
     None,
 }
 
 /// On which request a new visitor may cost a profile.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Create {
-    /// The first.
+    /// The first one.
     FirstRequest,
-    /// The first that fetches a page.
+    /// The first one that fetches a page.
     Navigation,
-    /// The first that brings the cookie back.
+    /// The first one that brings the visitor cookie back: clients that keep no cookies cost nothing.
     Returning,
 }
 
 /// What happens to a visitor whose token set is lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum OnLost {
     /// A new profile.
@@ -110,36 +111,36 @@ pub(crate) enum OnLost {
 }
 
 /// What a route adds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Credentials {
-    /// The visitor's token.
+    /// The visitor's access token, and to Dressipi the API key.
     Visitor,
-    /// The API key alone.
+    /// The API key alone, on routes to Dressipi.
     ApiKey,
     /// Nothing.
     None,
 }
 
 /// What happens when the token is wanting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum OnUnavailable {
-    /// The request goes on without.
+    /// The request goes on without one, and Dressipi answers with what everybody gets.
     Anonymous,
-    /// 503.
+    /// The answer is 503.
     Reject,
 }
 
 /// The form of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum LogFormat {
     /// Text on a terminal, JSON elsewhere.
     Auto,
-    /// Text.
+    /// Text, for people.
     Text,
-    /// JSON.
+    /// JSON, one object a line.
     Json,
 }
 
