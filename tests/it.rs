@@ -6,6 +6,7 @@ mod access_log;
 mod adoption;
 mod canary;
 mod cli;
+mod completions;
 mod config_cases;
 mod connections;
 mod crash_points;

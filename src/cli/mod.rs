@@ -2,9 +2,11 @@
 //! 78: the configuration is wrong (`EX_CONFIG` of sysexits.h).
 
 mod check;
+mod completions;
 mod confine;
 mod demo;
 mod healthcheck;
+mod man;
 mod schema;
 mod serve;
 mod sessions;
@@ -69,6 +71,17 @@ enum Command {
     Keygen,
     /// Print the JSON Schema of the configuration, by which editors complete and check it.
     Schema,
+    /// Print completions for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, in roff.
+    Man {
+        /// Write one page for each command into this folder instead.
+        #[arg(long, value_name = "DIR")]
+        directory: Option<PathBuf>,
+    },
     /// Move visitor sessions between stores.
     Sessions {
         #[command(subcommand)]
@@ -94,6 +107,8 @@ pub fn main() -> ExitCode {
         Command::Demo => demo::run(),
         Command::Keygen => keygen(),
         Command::Schema => schema::run(),
+        Command::Completions { shell } => completions::run(shell),
+        Command::Man { directory } => man::run(directory.as_deref()),
         Command::Sessions { command } => sessions::run(command),
     };
     match result {
