@@ -5,13 +5,17 @@
 //! often waits on pingora's timer: a worker that goes to sleep while its runtime has a timer set has the kernel set one too.
 
 mod follow;
+mod handover;
 mod reload;
 mod socket;
 mod store;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -28,7 +32,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use self::reload::{ReloaderParts, open_tls};
-use self::socket::{Socket, bind_tcp};
+use self::socket::{Socket, open_tcp};
 use crate::admin::{Admin, AdminParts, ConfigState, Health, UpstreamFacts};
 use crate::clock::{Clock, SteadyClock, SystemClock};
 use crate::config::{Config, ListenAddress};
@@ -44,6 +48,7 @@ use crate::tls::FilesError;
 use crate::visitor::{CookieJar, Spent};
 
 pub use self::follow::{FollowError, follow};
+pub use self::handover::{TakeError, Taken};
 pub use self::reload::{ReloadError, Reloader};
 pub use self::store::{keys_beside, open_store};
 
@@ -56,6 +61,9 @@ pub struct Running {
     in_flight: InFlight,
     reloader: Reloader,
     quit: Arc<Notify>,
+    /// What a successor would get. A socket that is still here is listened on, even if nobody accepts any more.
+    sockets: Arc<handover::Sockets>,
+    handed_over: Arc<AtomicBool>,
     stop_listening: watch::Sender<bool>,
     listeners: JoinSet<()>,
     background: JoinSet<()>,
@@ -142,6 +150,14 @@ const CLOSE_BOUND: Duration = Duration::from_secs(5);
 
 /// Starts a sidecar on the present runtime.
 pub async fn start(config: &Config) -> Result<Running, StartError> {
+    start_with(config, None).await
+}
+
+/// The same with the sockets of a predecessor, as far as they are for the same addresses.
+pub async fn start_with(
+    config: &Config,
+    mut taken: Option<&mut Taken>,
+) -> Result<Running, StartError> {
     let steady = Arc::new(SteadyClock::new(SystemClock.now()));
     let clock: Arc<dyn Clock> = steady.clone();
 
@@ -168,23 +184,37 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
     let snapshot = Snapshot::new(config, jar, identity_key.clone(), &metrics, None)?;
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
 
-    let mut sockets = Vec::new();
+    let handed_over = Arc::new(AtomicBool::new(false));
+    let (mut sockets, mut offered) = (Vec::new(), Vec::new());
     for (index, listener) in config.listeners.iter().enumerate() {
-        let bound = Socket::bind(&listener.address).map_err(|source| StartError::Bind {
-            key: format!("listeners[{index}].address"),
+        let key = format!("listeners[{index}].address");
+        let name = format!("{key} = {}", listener.address);
+        let taken = taken.as_mut().and_then(|taken| taken.socket(&name));
+        let opened = Socket::open(&listener.address, taken, &handed_over).and_then(|socket| {
+            offered.push((name, socket.duplicate()?));
+            Ok(socket)
+        });
+        sockets.push(opened.map_err(|source| StartError::Bind {
+            key,
             address: listener.address.clone(),
             source,
-        });
-        sockets.push(bound?);
+        })?);
     }
-    let admin = config.admin.as_ref().map(|admin| {
-        bind_tcp(admin.address).map_err(|source| StartError::Bind {
-            key: "admin.address".to_owned(),
-            address: ListenAddress::Tcp(admin.address),
+    let mut admin = None;
+    if let Some(configured) = &config.admin {
+        let key = "admin.address".to_owned();
+        let name = format!("{key} = {}", configured.address);
+        let taken = taken.as_mut().and_then(|taken| taken.socket(&name));
+        let opened = open_tcp(configured.address, taken).and_then(|(socket, address)| {
+            offered.push((name, socket.as_fd().try_clone_to_owned()?));
+            Ok((socket, address))
+        });
+        admin = Some(opened.map_err(|source| StartError::Bind {
+            key,
+            address: ListenAddress::Tcp(configured.address),
             source,
-        })
-    });
-    let admin = admin.transpose()?;
+        })?);
+    }
     let admin_token = config.admin.as_ref().and_then(|admin| admin.token.clone());
     let admin_token = Arc::new(ArcSwapOption::from_pointee(admin_token));
     let _ = tokio::time::timeout(RESOLVE_BOUND, resolve_once(&snapshot.load_full())).await;
@@ -219,7 +249,8 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
     });
 
     let (stop_listening, shutdown) = watch::channel(false);
-    let health = Health::default();
+    let draining = Arc::new(AtomicBool::new(false));
+    let health = Health::new(draining.clone());
     let in_flight = InFlight::default();
     let (access_log, access_log_guard) =
         AccessLog::start(metrics.clone()).map_err(StartError::AccessLog)?;
@@ -231,6 +262,8 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
         in_flight: in_flight.clone(),
         reloader,
         quit: Arc::default(),
+        sockets: Arc::new(offered),
+        handed_over,
         stop_listening,
         listeners: JoinSet::new(),
         background: JoinSet::new(),
@@ -248,6 +281,7 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
             metrics: metrics.clone(),
             in_flight: in_flight.clone(),
             access_log: access_log.clone(),
+            draining: draining.clone(),
         });
         let gate = GatedParts {
             rules,
@@ -397,16 +431,24 @@ impl Running {
         self.quit.notified().await;
     }
 
+    /// Offers the listening sockets at `path`, and returns when a successor serves with them: it is time to stop.
+    pub async fn succeeded(&self, path: &Path) -> io::Result<()> {
+        handover::offer(path, self.sockets.clone()).await?;
+        self.handed_over.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// What takes new configurations into use.
     pub fn reloader(&self) -> &Reloader {
         &self.reloader
     }
 
-    /// Takes the sidecar down: not ready, a pause in which it serves on, no new connections, requests in flight finished
-    /// within the bound, everything written, the store closed.
+    /// Takes the sidecar down: not ready, a pause in which it serves on and asks clients to connect anew, no new connections,
+    /// requests in flight finished within the bound, everything written, the store closed.
     pub async fn stop(mut self) -> Stopped {
         self.health.drain();
         let server = self.reloader.config().server.clone();
+        self.sockets = Arc::default();
         tokio::time::sleep(server.drain_delay).await;
         let _ = self.stop_listening.send(true);
         let drained = async {

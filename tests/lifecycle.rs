@@ -2,16 +2,21 @@
 
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use dressipi_sidecar::session::generate_key_line;
 use dressipi_sidecar::simulator::{Endpoint, Fault, FaultKind};
 use futures::{SinkExt, StreamExt};
 use http::Request;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::support::redis::RedisServer;
 use crate::support::{
     App, Dressipi, EchoSocket, Process, Sidecar, SidecarBuilder, client, empty, eventually, http2,
-    open_websocket,
+    open_websocket, profile,
 };
 
 const TOP: &str = "/api/items/top?client_id=demo";
@@ -74,7 +79,7 @@ async fn systemd_is_told_when_the_process_is_ready_and_when_it_goes() {
     let mut command = Process::command();
     command.env("NOTIFY_SOCKET", &path);
     tokio::task::block_in_place(|| {
-        let process = Process::serve_by(command, &config, 2);
+        let process = Process::serve_with(command, &config, 2, &[]);
         assert_eq!(heard(), "READY=1");
         let (status, _) = process.terminate();
         assert!(status.success());
@@ -170,6 +175,118 @@ async fn a_drain_finishes_requests_over_http_2_and_bounds_websockets() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_process_takes_the_place_of_another_and_nobody_is_refused() {
+    let (dressipi, app, redis) = (
+        Dressipi::start().await,
+        App::start().await,
+        RedisServer::start(),
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys");
+    std::fs::write(&keys, generate_key_line()).unwrap();
+    let socket = folder.path().join("http.sock");
+    let text = Sidecar::behind(&dressipi)
+        .app(&app)
+        .session(&format!(
+            "store = \"redis\"\nkeys_file = {keys:?}\nredis.url = \"redis://127.0.0.1:{}\"",
+            redis.port()
+        ))
+        .server("upgrade_socket = \"upgrade.sock\"")
+        .extra(&format!(
+            "[[listeners]]\naddress = \"unix:{}\"",
+            socket.display()
+        ))
+        .text()
+        .replace("drain_delay = \"0s\"", "drain_delay = \"1s\"")
+        .replace("[log]", "[log]\nformat = \"json\"");
+    let config = folder.path().join("sidecar.toml");
+    std::fs::write(&config, text).unwrap();
+    let start = |upgrade: bool| {
+        let config = config.clone();
+        tokio::task::spawn_blocking(move || {
+            let arguments: &[&str] = if upgrade { &["--upgrade"] } else { &[] };
+            Process::serve_with(Process::command(), &config, 3, arguments)
+        })
+    };
+    let mut process = start(false).await.unwrap();
+    let addresses = process.addresses.clone();
+    let over = Arc::new(AtomicBool::new(false));
+    let clients = (0..6).map(|number| {
+        let (over, address) = (over.clone(), addresses[1]);
+        tokio::spawn(async move {
+            let (mut answered, mut known) = (0_u64, None);
+            // Every other client connects for each request.
+            let kept = client();
+            while !over.load(Ordering::Relaxed) {
+                let http = if number % 2 == 0 {
+                    kept.clone()
+                } else {
+                    client()
+                };
+                let request = http.get(format!("http://{address}{TOP}"));
+                let request = request.header("x-visitor-id", format!("visitor-{number}"));
+                let answer = request.send().await.expect("nobody is refused");
+                assert_eq!(answer.status(), 200);
+                let profile = profile(answer).await.expect("personalised");
+                assert_eq!(*known.get_or_insert_with(|| profile.clone()), profile);
+                answered += 1;
+            }
+            answered
+        })
+    });
+    let clients: Vec<_> = clients.collect();
+    for _ in 0..3 {
+        let successor = start(true).await.unwrap();
+        assert_eq!(successor.addresses, addresses);
+        let before = std::mem::replace(&mut process, successor);
+        let (status, log) = tokio::task::spawn_blocking(|| before.wait()).await.unwrap();
+        assert!(status.success());
+        assert!(
+            log.iter().any(|line| line.contains("a successor")),
+            "{log:?}"
+        );
+        assert!(
+            socket.exists(),
+            "the Unix-domain socket is the successor's now"
+        );
+        let mut stream = tokio::net::UnixStream::connect(&socket).await.unwrap();
+        let request = "GET /x HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    over.store(true, Ordering::Relaxed);
+    for client in clients {
+        assert!(client.await.unwrap() > 0);
+    }
+    assert_eq!(dressipi.profiles(), 6);
+    let (status, _) = tokio::task::block_in_place(|| process.terminate());
+    assert!(status.success());
+    assert!(!socket.exists() && !folder.path().join("upgrade.sock").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgrade_that_cannot_be_is_refused_with_the_reason() {
+    let dressipi = Dressipi::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let plain = Sidecar::behind(&dressipi);
+    let offered = Sidecar::behind(&dressipi).server("upgrade_socket = \"upgrade.sock\"");
+    for (builder, expected) in [
+        (plain, "--upgrade needs server.upgrade_socket"),
+        (offered, "--upgrade needs the redis store"),
+    ] {
+        let config = builder.write(folder.path());
+        let mut command = Process::command();
+        let output = command.args(["serve", "--upgrade", "--config"]).arg(config);
+        let output = output.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(expected), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_is_told_to_go_is_not_ready_and_serves_on_for_the_pause() {
     let (dressipi, app) = (Dressipi::start().await, App::start().await);
     let folder = tempfile::tempdir().unwrap();
@@ -192,6 +309,7 @@ async fn a_process_that_is_told_to_go_is_not_ready_and_serves_on_for_the_pause()
     let request = client().get(format!("http://{address}/x"));
     let served = request.header("x-visitor-id", "ada").send().await.unwrap();
     assert_eq!(served.status(), 200, "new connections are served meanwhile");
+    assert_eq!(served.headers()["connection"], "close");
     let (status, _) = tokio::task::block_in_place(|| process.wait());
     assert!(status.success());
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::session::{Manager, StoreError};
 
 /// The latch that readiness hangs on. Clones share it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Health(Arc<AtomicBool>);
 
 /// Why the sidecar is not ready.
@@ -25,6 +25,11 @@ pub enum NotReady {
 const STORE_BOUND: Duration = Duration::from_secs(1);
 
 impl Health {
+    /// Ready until `draining` is set.
+    pub fn new(draining: Arc<AtomicBool>) -> Self {
+        Self(draining)
+    }
+
     /// From here on the sidecar is not ready.
     pub fn drain(&self) {
         self.0.store(true, Ordering::Relaxed);

@@ -44,6 +44,9 @@ enum Command {
         /// The configuration file: TOML, or YAML or JSON by its ending.
         #[arg(short, long, value_name = "FILE", env = "SIDECAR_CONFIG")]
         config: PathBuf,
+        /// Take the place of the process that runs: with its sockets, and without refusing anybody. It drains and exits.
+        #[arg(long)]
+        upgrade: bool,
     },
     /// Read a configuration and report every problem in it, with file, line and key.
     Check {
@@ -96,7 +99,7 @@ const EX_CONFIG: u8 = 78;
 pub fn main() -> ExitCode {
     confine::confine();
     let result = match Arguments::parse().command {
-        Command::Serve { config } => serve::run(&config),
+        Command::Serve { config, upgrade } => serve::run(&config, upgrade),
         Command::Check { config } => check::run(&config),
         Command::Healthcheck(options) => healthcheck::run(&options),
         Command::Simulator {

@@ -297,4 +297,6 @@ pub struct Server {
     pub resolve_interval: Duration,
     /// Whether the system may write a core dump of the process.
     pub core_dumps: bool,
+    /// Where a successor takes over the sockets.
+    pub upgrade_socket: Option<PathBuf>,
 }

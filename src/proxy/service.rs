@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -51,6 +52,8 @@ pub struct ProxyParts {
     pub in_flight: InFlight,
     /// Where access lines go.
     pub access_log: AccessLog,
+    /// Set when the process is on its way out.
+    pub draining: Arc<AtomicBool>,
 }
 
 /// A rejected token is to be replaced and the request sent once more.
@@ -297,6 +300,10 @@ impl ProxyHttp for Proxy {
             && let Some(line) = Line::of(exchange.digest())
         {
             line.tunnel();
+        }
+        if self.0.draining.load(Ordering::Relaxed) {
+            // So that no request is on its way on a connection when that is closed for good.
+            exchange.set_keepalive(None);
         }
         set_visitor_cookies(answer, ctx.set_cookies());
         if let Some(reason) = ctx.visitor.anonymous() {

@@ -4,10 +4,12 @@
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::os::fd::{IntoRawFd, RawFd};
+use std::os::fd::{AsFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pingora::listeners::ListenerConfig;
 use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket};
@@ -20,25 +22,46 @@ pub(super) enum Socket {
     Unix(UnixListener, SocketFile, u32),
 }
 
-/// The file of a Unix-domain socket, which is removed when nobody listens any more.
+/// The file of a Unix-domain socket, which is removed when nobody listens any more: not where a successor does.
 #[derive(Debug)]
-pub(super) struct SocketFile(PathBuf);
+pub(super) struct SocketFile(PathBuf, Arc<AtomicBool>);
 
 const BACKLOG: u32 = 65_535;
 
 // === impl Socket ===
 
 impl Socket {
-    pub(super) fn bind(address: &ListenAddress) -> io::Result<Self> {
+    /// Binds a socket, or goes on with the one that a predecessor has bound. `kept` says whether a successor has it by the end.
+    pub(super) fn open(
+        address: &ListenAddress,
+        taken: Option<OwnedFd>,
+        kept: &Arc<AtomicBool>,
+    ) -> io::Result<Self> {
         match address {
             ListenAddress::Tcp(address) => {
-                let (listener, bound) = bind_tcp(*address)?;
+                let (listener, bound) = open_tcp(*address, taken)?;
                 Ok(Self::Tcp(listener, bound))
             }
             ListenAddress::Unix { path, mode } => {
-                let (listener, file) = bind_unix(path, *mode)?;
+                let listener = match taken {
+                    Some(taken) => {
+                        let listener = std::os::unix::net::UnixListener::from(taken);
+                        listener.set_nonblocking(true)?;
+                        UnixListener::from_std(listener)?
+                    }
+                    None => bind_unix(path, *mode)?,
+                };
+                let file = SocketFile(path.clone(), kept.clone());
                 Ok(Self::Unix(listener, file, *mode))
             }
+        }
+    }
+
+    /// The same socket, for a successor.
+    pub(super) fn duplicate(&self) -> io::Result<OwnedFd> {
+        match self {
+            Self::Tcp(listener, _) => listener.as_fd().try_clone_to_owned(),
+            Self::Unix(listener, ..) => listener.as_fd().try_clone_to_owned(),
         }
     }
 
@@ -64,7 +87,21 @@ impl Socket {
     }
 }
 
-pub(super) fn bind_tcp(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+/// Binds an address, or goes on with the socket that a predecessor has bound to it.
+pub(super) fn open_tcp(
+    address: SocketAddr,
+    taken: Option<OwnedFd>,
+) -> io::Result<(TcpListener, SocketAddr)> {
+    let Some(taken) = taken else {
+        return bind_tcp(address);
+    };
+    let listener = std::net::TcpListener::from(taken);
+    listener.set_nonblocking(true)?;
+    let bound = listener.local_addr()?;
+    Ok((TcpListener::from_std(listener)?, bound))
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
@@ -76,7 +113,7 @@ pub(super) fn bind_tcp(address: SocketAddr) -> io::Result<(TcpListener, SocketAd
     Ok((listener, bound))
 }
 
-fn bind_unix(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
+fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
     let socket = UnixSocket::new_stream()?;
     match socket.bind(path) {
         // Left over from a process that was killed: nobody answers there.
@@ -86,10 +123,9 @@ fn bind_unix(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
         }
         result => result?,
     }
-    let file = SocketFile(path.to_owned());
     // Before anybody can connect.
     fs::set_permissions(path, Permissions::from_mode(mode))?;
-    Ok((socket.listen(BACKLOG)?, file))
+    socket.listen(BACKLOG)
 }
 
 /// A connection to what is no socket is refused, too.
@@ -101,7 +137,9 @@ fn is_abandoned(path: &Path) -> bool {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
+        if !self.1.load(Ordering::Relaxed) {
+            let _ = fs::remove_file(&self.0);
+        }
     }
 }
 
@@ -111,7 +149,8 @@ mod tests {
 
     fn bind(path: &Path) -> io::Result<Socket> {
         let path = path.to_owned();
-        Socket::bind(&ListenAddress::Unix { path, mode: 0o660 })
+        let address = ListenAddress::Unix { path, mode: 0o660 };
+        Socket::open(&address, None, &Arc::default())
     }
 
     #[tokio::test]

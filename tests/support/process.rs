@@ -22,14 +22,20 @@ impl Process {
 
     /// Starts `serve` and waits until all its `listeners` and the admin listener say that they listen.
     pub fn serve(config: &Path, listeners: usize) -> Self {
-        Self::serve_by(Self::command(), config, listeners)
+        Self::serve_with(Self::command(), config, listeners, &[])
     }
 
-    /// The same, by a `command` that has been prepared.
-    pub fn serve_by(mut command: Command, config: &Path, listeners: usize) -> Self {
+    /// The same, by a `command` that has been prepared and with further arguments.
+    pub fn serve_with(
+        mut command: Command,
+        config: &Path,
+        listeners: usize,
+        arguments: &[&str],
+    ) -> Self {
         let mut child = command
             .args(["serve", "--config"])
             .arg(config)
+            .args(arguments)
             .env("SIDECAR__LOG__LEVEL", "trace")
             .stderr(Stdio::piped())
             .spawn()

@@ -160,6 +160,18 @@ pub(super) fn server(report: &mut Report<'_>, raw: file::Server) -> Server {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = report.count(&at("threads"), raw.threads, processors as u64, 1024);
     let keepalive_pool = report.count(&at("keepalive_pool"), raw.keepalive_pool, 128, 1_000_000);
+    let upgrade_socket = raw.upgrade_socket.as_deref();
+    let upgrade_socket = upgrade_socket.and_then(|path| {
+        // The kernel's bound, with room for the name under which it is made.
+        if path.trim().is_empty() || path.len() > 90 {
+            let message =
+                format!("{path:?} cannot be the path of a socket: it must have 1 to 90 bytes");
+            let hint = "such as \"/run/dressipi-sidecar/upgrade.sock\"";
+            report.problem_hint(&at("upgrade_socket"), message, hint);
+            return None;
+        }
+        Some(report.file_path(path))
+    });
     Server {
         threads: usize::try_from(threads).unwrap_or(usize::MAX),
         drain_delay: duration(raw.drain_delay, Duration::from_secs(2)),
@@ -171,6 +183,7 @@ pub(super) fn server(report: &mut Report<'_>, raw: file::Server) -> Server {
         ),
         keepalive_pool: usize::try_from(keepalive_pool).unwrap_or(usize::MAX),
         core_dumps: raw.core_dumps.unwrap_or(false),
+        upgrade_socket,
         resolve_interval: report.positive(
             &at("resolve_interval"),
             raw.resolve_interval,
