@@ -149,6 +149,12 @@ const MARKER: u8 = b'?';
 // === impl Refusal ===
 
 impl Refusal {
+    /// Every one.
+    #[cfg(test)]
+    pub fn all() -> impl Iterator<Item = Self> {
+        ALL.iter().map(|(refusal, ..)| *refusal)
+    }
+
     /// The word for metrics and answers.
     pub fn label(self) -> &'static str {
         self.row().1

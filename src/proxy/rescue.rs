@@ -232,4 +232,62 @@ mod tests {
                 .contains(r#""reason":"store""#)
         );
     }
+
+    /// Every answer that there is, as status and error type.
+    fn all() -> std::collections::BTreeSet<(u16, &'static str)> {
+        use ErrorType as Type;
+        let types = [
+            Type::ConnectTimedout,
+            Type::ConnectRefused,
+            Type::ConnectNoRoute,
+            Type::TLSHandshakeFailure,
+            Type::TLSHandshakeTimedout,
+            Type::InvalidCert,
+            Type::ConnectError,
+            Type::SocketError,
+            Type::BindError,
+            Type::ReadTimedout,
+            Type::WriteTimedout,
+            Type::ReadError,
+            Type::WriteError,
+            Type::ConnectionClosed,
+            Type::InvalidHTTPHeader,
+            Type::H1Error,
+            Type::H2Error,
+            Type::InternalError,
+            Type::HTTPStatus(413),
+        ];
+        let sources = [
+            ErrorSource::Upstream,
+            ErrorSource::Downstream,
+            ErrorSource::Internal,
+        ];
+        let mut rescues = vec![Rescue::NO_ROUTE, Rescue::UNRESOLVED];
+        rescues.push(Rescue::unavailable(AnonymousReason::NoVisitor));
+        for etype in types {
+            for source in &sources {
+                let mut error = Error::new(etype.clone());
+                error.esource = source.clone();
+                rescues.push(Rescue::of(&error));
+            }
+        }
+        rescues.extend(Refusal::all().map(Rescue::refused));
+        let answers = rescues.iter().filter(|rescue| rescue.status > 0);
+        answers
+            .map(|rescue| (rescue.status, rescue.error))
+            .collect()
+    }
+
+    #[test]
+    fn the_readme_lists_every_answer_that_the_sidecar_gives_by_itself() {
+        let readme = include_str!("../../README.md");
+        let row = |line: &'static str| {
+            let mut cells = line.split('|').map(str::trim).skip(1);
+            let status = cells.next()?.parse::<u16>().ok()?;
+            let error = cells.next()?.strip_prefix('`')?.strip_suffix('`')?;
+            Some((status, error))
+        };
+        let listed: std::collections::BTreeSet<_> = readme.lines().filter_map(row).collect();
+        assert_eq!(listed, all());
+    }
 }
