@@ -3,10 +3,12 @@
 
 mod check;
 mod completions;
+mod config;
 mod confine;
 mod demo;
 mod healthcheck;
 mod man;
+pub mod report;
 mod schema;
 mod serve;
 mod sessions;
@@ -48,11 +50,19 @@ enum Command {
         #[arg(long)]
         upgrade: bool,
     },
-    /// Read a configuration and report every problem in it, with file, line and key.
+    /// Read a configuration and report every problem in it, beside its line, and what is risky.
     Check {
         /// The configuration file.
         #[arg(short, long, value_name = "FILE", env = "SIDECAR_CONFIG")]
         config: PathBuf,
+        /// Print one JSON object in place of text.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Look at a configuration.
+    Config {
+        #[command(subcommand)]
+        command: config::Command,
     },
     /// Ask a running sidecar whether it is ready: exit code 0 or 1. For images without a shell.
     Healthcheck(healthcheck::Options),
@@ -100,7 +110,8 @@ pub fn main() -> ExitCode {
     confine::confine();
     let result = match Arguments::parse().command {
         Command::Serve { config, upgrade } => serve::run(&config, upgrade),
-        Command::Check { config } => check::run(&config),
+        Command::Check { config, json } => return check::run(&config, json),
+        Command::Config { command } => config::run(command),
         Command::Healthcheck(options) => healthcheck::run(&options),
         Command::Simulator {
             listen,
@@ -116,14 +127,23 @@ pub fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("dressipi-sidecar: {error:#}");
-            match error.downcast_ref::<Problems>() {
-                Some(_) => ExitCode::from(EX_CONFIG),
-                None => ExitCode::FAILURE,
+        Err(error) => match error.downcast_ref::<Problems>() {
+            Some(problems) if !problems.is_unreadable() => {
+                eprint!("{}", report::problems(problems, report::Look::present()));
+                ExitCode::from(EX_CONFIG)
             }
-        }
+            _ => {
+                eprintln!("dressipi-sidecar: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
     }
+}
+
+/// Prints the answer. Whoever closes the pipe has read enough.
+fn print(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 fn keygen() -> anyhow::Result<()> {

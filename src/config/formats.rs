@@ -1,6 +1,7 @@
 //! The file: TOML, YAML or JSON into one tree of values, by the `config` crate, and for TOML the place of every key.
 
 use std::error::Error;
+use std::ops::Range;
 
 use config::{Format as _, Value};
 use toml::de::{DeTable, DeValue};
@@ -8,6 +9,9 @@ use toml::de::{DeTable, DeValue};
 use super::Format;
 use super::problems::{Problem, Problems};
 use super::spans::{Places, Position};
+
+/// What helps with most syntax errors.
+const NEARBY: &str = "the mistake may be a little before this place";
 
 /// Reads the file.
 pub(super) fn read(name: &str, text: &str, format: Format) -> Result<(Value, Places), Problems> {
@@ -22,7 +26,7 @@ pub(super) fn read(name: &str, text: &str, format: Format) -> Result<(Value, Pla
     };
     match table {
         Ok(table) => Ok((Value::new(None, table), places)),
-        Err(error) => Err(syntax(name, &*error).into()),
+        Err(error) => Err(syntax(name, text, format, &*error).into()),
     }
 }
 
@@ -31,33 +35,34 @@ fn toml_places(name: &str, text: &str) -> Result<Places, Problems> {
     let (document, errors) = DeTable::parse_recoverable(text);
     let start = |error: &toml::de::Error| error.span().map_or(usize::MAX, |span| span.start);
     if let Some(error) = errors.iter().min_by_key(|error| start(error)) {
-        let position = error.span().map(|span| Position::of(text, span.start));
-        return Err(Problem {
-            line: position.map(|position| position.line),
-            column: position.map(|position| position.column),
-            ..Problem::of_file(name, format!("is not valid TOML: {}", error.message()))
-        }
-        .into());
+        let hint = match error.message() {
+            "duplicate key" => "leave one of the two out",
+            _ => NEARBY,
+        };
+        let message = format!("not valid TOML: {}", error.message());
+        let problem = Problem::of_file(name, message).hint(hint);
+        return Err(match error.span() {
+            Some(span) => problem.at(Position::of(text, span)).into(),
+            None => problem.into(),
+        });
     }
-    if let Some(at) = too_large(document.get_ref().values()) {
-        let Position { line, column } = Position::of(text, at);
-        return Err(Problem {
-            line: Some(line),
-            column: Some(column),
-            ..Problem::of_file(name, "the number is too large")
-        }
-        .into());
+    if let Some(span) = too_large(document.get_ref().values()) {
+        let problem =
+            Problem::of_file(name, "the number is too large").hint("64 bits are the most");
+        return Err(problem.at(Position::of(text, span)).into());
     }
     Ok(Places::of_toml(text, document.get_ref()))
 }
 
 /// Where the first number is that no 64 bits can hold: valid TOML, and refused later without a place.
-fn too_large<'a>(values: impl Iterator<Item = &'a toml::Spanned<DeValue<'a>>>) -> Option<usize> {
+fn too_large<'a>(
+    values: impl Iterator<Item = &'a toml::Spanned<DeValue<'a>>>,
+) -> Option<Range<usize>> {
     for value in values {
         let found = match value.get_ref() {
             DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
                 .is_err()
-                .then(|| value.span().start),
+                .then(|| value.span()),
             DeValue::Table(table) => too_large(table.values()),
             DeValue::Array(array) => too_large(array.iter()),
             _ => None,
@@ -70,7 +75,7 @@ fn too_large<'a>(values: impl Iterator<Item = &'a toml::Spanned<DeValue<'a>>>) -
 }
 
 /// A syntax error of another format, with what its parser says about the place.
-fn syntax(name: &str, error: &(dyn Error + 'static)) -> Problem {
+fn syntax(name: &str, file: &str, format: Format, error: &(dyn Error + 'static)) -> Problem {
     let text = error.to_string();
     let (mut line, mut column) = (None, None);
     let mut message = text.as_str();
@@ -83,14 +88,21 @@ fn syntax(name: &str, error: &(dyn Error + 'static)) -> Problem {
             message = before;
         }
     }
+    let mut hint = NEARBY;
     // A whole file that is a text, a list or a number: its parser would repeat all of it, with the secrets in it.
     if message.starts_with("invalid type: ") {
         message = "it holds no table of keys";
+        hint = "a configuration is a table of sections: listeners, dressipi, session, routes";
     }
-    Problem {
-        line,
-        column,
-        ..Problem::of_file(name, format!("cannot be read: {message}"))
+    let language = match format {
+        Format::Toml => "TOML",
+        Format::Yaml => "YAML",
+        Format::Json => "JSON",
+    };
+    let problem = Problem::of_file(name, format!("not valid {language}: {message}")).hint(hint);
+    match (line, column) {
+        (Some(line), Some(column)) => problem.at(Position::at(file, line, column)),
+        _ => problem,
     }
 }
 

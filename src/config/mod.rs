@@ -11,6 +11,7 @@
 //! and appear in no problem. `schema` tells editors what `file::File` looks like. Nothing here listens, connects or writes.
 
 mod environment;
+mod excerpt;
 mod file;
 mod fixed;
 mod formats;
@@ -19,10 +20,12 @@ mod parse;
 mod problems;
 mod read;
 mod schema;
+mod show;
 mod spans;
 mod strict;
 mod suggest;
 mod values;
+mod warnings;
 
 #[cfg(test)]
 mod shipped;
@@ -31,13 +34,17 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+pub use excerpt::Excerpt;
 pub use fixed::needs_restart;
 pub use model::{
     Admin, Config, Credentials, IdentityPeers, Limits, ListenAddress, Listener, Log, LogFormat,
     OnUnavailable, Route, Server, TrustedProxies, Upstream, UpstreamRef, UpstreamTls,
 };
-pub use problems::{Problem, Problems};
+pub use problems::{Origin, Problem, Problems};
 pub use schema::json_schema;
+pub use show::{Entry, Origins, Shown, show};
+
+use excerpt::Lines;
 
 /// A valid configuration.
 #[derive(Clone, Debug)]
@@ -49,6 +56,8 @@ pub struct Loaded {
     /// The files that were read for it: secrets, keys and authorities. Those of listeners' certificates, which are followed by
     /// themselves, are not among them.
     pub files: Vec<PathBuf>,
+    /// Where each value came from.
+    pub origins: Origins,
 }
 
 /// The format of a configuration file.
@@ -87,8 +96,10 @@ pub fn load(
         let problem = Problem::of_file(&name, "has no ending that names a format");
         return Err(problem.hint("call it .toml, .yaml, .yml or .json").into());
     };
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Problem::of_file(&name, format!("cannot be read: {error}")))?;
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let message = format!("cannot be read: {error}");
+        Problems::unreadable(Problem::of_file(&name, message))
+    })?;
     let folder = path.parent().unwrap_or(Path::new(""));
     load_text(&name, &text, format, folder, env)
 }
@@ -101,9 +112,15 @@ pub fn load_text(
     base_dir: &Path,
     env: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Loaded, Problems> {
-    let (mut tree, mut places) = formats::read(name, text, format)?;
+    let (mut tree, mut places) = formats::read(name, text, format)
+        .map_err(|problems| problems.quoted(&Lines::unparsed(text)))?;
     let misfits = environment::lay_over(name, &mut tree, &mut places, env);
     let mut read = read::read(name, &mut tree, &places);
     read.problems.extend(misfits);
-    parse::parse(name, base_dir, read, &places)
+    let lines = Lines::parsed(text, &places, &read.private);
+    let parsed = parse::parse(name, base_dir, read, &places);
+    let mut loaded = parsed.map_err(|problems| problems.quoted(&lines))?;
+    problems::quote(&mut loaded.warnings, &lines);
+    loaded.origins = Origins::new(name, base_dir, &tree, places);
+    Ok(loaded)
 }

@@ -4,6 +4,9 @@
 
 use std::fmt;
 
+use super::excerpt::{Excerpt, Lines};
+use super::spans::Position;
+
 /// One thing that is wrong, or, among the warnings, doubtful.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -13,19 +16,39 @@ pub struct Problem {
     pub line: Option<usize>,
     /// The column in that line, in characters from 1.
     pub column: Option<usize>,
-    /// The environment variable that the value came from, instead of a line.
-    pub variable: Option<String>,
+    /// How many characters are meant, as far as they are in that line. `None` for secrets, too: their length is nobody's business.
+    pub length: Option<usize>,
+    /// That line, as far as it may be shown.
+    pub excerpt: Option<Excerpt>,
+    /// What holds the value: the file, or something that has no line there.
+    pub origin: Origin,
     /// The path of the key, such as `routes[1].upstream`; empty if the file as a whole is meant.
     pub key: String,
     /// What is wrong.
     pub message: String,
     /// How to mend it, where that is not plain.
     pub hint: Option<String>,
+    /// The bytes of the file that are meant.
+    pub(super) position: Option<Position>,
+}
+
+/// What holds a value.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// The configuration file.
+    File,
+    /// A secret's file, which the configuration names.
+    SecretFile(String),
+    /// An environment variable.
+    Variable(String),
 }
 
 /// Everything that is wrong: never empty, in the order of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problems(Vec<Problem>);
+pub struct Problems {
+    all: Vec<Problem>,
+    unreadable: bool,
+}
 
 // === impl Problem ===
 
@@ -36,10 +59,29 @@ impl Problem {
             file: file.to_owned(),
             line: None,
             column: None,
-            variable: None,
+            length: None,
+            excerpt: None,
+            origin: Origin::File,
             key: String::new(),
             message: message.into(),
             hint: None,
+            position: None,
+        }
+    }
+
+    /// At a place of the file.
+    pub(super) fn at(mut self, position: Position) -> Self {
+        self.line = Some(position.line);
+        self.column = Some(position.column);
+        self.position = Some(position);
+        self
+    }
+
+    /// The name of what holds the value.
+    pub fn origin_name(&self) -> &str {
+        match &self.origin {
+            Origin::File => &self.file,
+            Origin::SecretFile(name) | Origin::Variable(name) => name,
         }
     }
 
@@ -49,11 +91,11 @@ impl Problem {
         self
     }
 
-    /// Lines of the file first, then what has no line, then the environment.
-    fn order(&self) -> (Option<&str>, usize, usize) {
+    /// Lines of the file first, then what has no line, then secrets' files, then the environment.
+    fn order(&self) -> (&Origin, usize, usize) {
         let end = usize::MAX;
         (
-            self.variable.as_deref(),
+            &self.origin,
             self.line.unwrap_or(end),
             self.column.unwrap_or(end),
         )
@@ -62,10 +104,7 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.variable {
-            Some(variable) => f.write_str(variable)?,
-            None => f.write_str(&self.file)?,
-        }
+        f.write_str(self.origin_name())?;
         for number in [self.line, self.column].into_iter().flatten() {
             write!(f, ":{number}")?;
         }
@@ -86,12 +125,43 @@ impl Problems {
     /// Sorts them; `None` if there are none.
     pub(super) fn new(mut problems: Vec<Problem>) -> Option<Self> {
         sort(&mut problems);
-        (!problems.is_empty()).then_some(Self(problems))
+        (!problems.is_empty()).then_some(Self::of(problems))
+    }
+
+    /// The file cannot be read at all.
+    pub(super) fn unreadable(problem: Problem) -> Self {
+        Self {
+            unreadable: true,
+            ..problem.into()
+        }
+    }
+
+    /// All of them, in the order of the file.
+    pub fn as_slice(&self) -> &[Problem] {
+        &self.all
+    }
+
+    /// Whether nothing is known of the configuration, since its file cannot be read.
+    pub fn is_unreadable(&self) -> bool {
+        self.unreadable
+    }
+
+    /// With the lines that are meant.
+    pub(super) fn quoted(mut self, lines: &Lines<'_>) -> Self {
+        quote(&mut self.all, lines);
+        self
+    }
+
+    fn of(all: Vec<Problem>) -> Self {
+        Self {
+            all,
+            unreadable: false,
+        }
     }
 
     /// One by one, in the order of the file.
     pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
-        self.0.iter()
+        self.all.iter()
     }
 }
 
@@ -100,9 +170,20 @@ pub(super) fn sort(problems: &mut [Problem]) {
     problems.sort_by(|a, b| a.order().cmp(&b.order()));
 }
 
+/// Gives problems, or warnings, the lines that they mean.
+pub(super) fn quote(problems: &mut [Problem], lines: &Lines<'_>) {
+    for problem in problems {
+        let quoted = problem.position.and_then(|position| lines.quote(position));
+        if let Some(quoted) = quoted {
+            problem.length = quoted.length;
+            problem.excerpt = quoted.excerpt;
+        }
+    }
+}
+
 impl From<Problem> for Problems {
     fn from(problem: Problem) -> Self {
-        Self(vec![problem])
+        Self::of(vec![problem])
     }
 }
 
@@ -116,7 +197,7 @@ impl<'a> IntoIterator for &'a Problems {
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.0.iter().enumerate() {
+        for (index, problem) in self.all.iter().enumerate() {
             if index > 0 {
                 f.write_str("\n")?;
             }

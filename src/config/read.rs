@@ -10,8 +10,9 @@ use config::{Value, ValueKind};
 use serde::Deserialize;
 use serde_path_to_error::{Segment, Track};
 
+use super::excerpt;
 use super::file::File;
-use super::problems::Problem;
+use super::problems::{Origin, Problem};
 use super::spans::{self, Place, Places};
 use super::strict::{self, Refusal, Strict};
 use super::suggest;
@@ -25,6 +26,8 @@ pub(super) struct Read {
     pub(super) broken: HashSet<String>,
     /// Why.
     pub(super) problems: Vec<Problem>,
+    /// The paths of keys that do not exist and may have been meant for a secret.
+    pub(super) private: Vec<String>,
 }
 
 /// Reads the tree. Takes it apart on the way.
@@ -50,7 +53,11 @@ pub(super) fn read(name: &str, tree: &mut Value, places: &Places) -> Read {
                 let problem = problem(name, &path, place, message, Some(hint));
                 read.problems.push(problem);
                 // The key that was meant is not missing as well.
-                read.broken.extend(meant.map(|key| beside(&path, key)));
+                let meant = meant.map(|key| beside(&path, key));
+                if meant.as_deref().is_none_or(excerpt::is_secret) {
+                    read.private.push(path);
+                }
+                read.broken.extend(meant);
                 remove(tree, &steps);
             }
             refusal => {
@@ -88,21 +95,17 @@ pub(super) fn problem(
     message: String,
     hint: Option<String>,
 ) -> Problem {
-    let (mut line, mut column, mut variable) = (None, None, None);
+    let mut problem = Problem {
+        key: path.to_owned(),
+        hint,
+        ..Problem::of_file(name, message)
+    };
     match place {
-        Place::File(position) => (line, column) = (Some(position.line), Some(position.column)),
-        Place::Variable(name) => variable = Some(name),
+        Place::File(position) => problem = problem.at(position),
+        Place::Variable(name) => problem.origin = Origin::Variable(name),
         Place::Nowhere => {}
     }
-    Problem {
-        file: name.to_owned(),
-        line,
-        column,
-        variable,
-        key: path.to_owned(),
-        message,
-        hint,
-    }
+    problem
 }
 
 // === impl Read ===

@@ -58,6 +58,19 @@ fn all_keys(section: &mut Vec<(&'static str, bool)>, prefix: &str, found: &mut B
     }
 }
 
+/// The written names of all keys that have values, without the numbers of list elements.
+pub(super) fn leaves() -> BTreeSet<String> {
+    let mut known = BTreeSet::new();
+    all_keys(&mut Vec::new(), "", &mut known);
+    let sections = known.clone();
+    let below = |key: &String| {
+        let prefix = format!("{key}.");
+        sections.iter().any(|other| other.starts_with(&prefix))
+    };
+    known.retain(|key| !below(key));
+    known
+}
+
 fn named_keys(table: &DeTable<'_>, prefix: &str, found: &mut BTreeSet<String>) {
     for (key, value) in table {
         let path = format!("{prefix}{}", key.get_ref());

@@ -9,18 +9,43 @@ use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 
 /// The places of all keys.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Places {
     keys: HashMap<String, Position>,
     values: HashMap<String, Position>,
     variables: HashMap<String, String>,
+    written: Vec<Written>,
 }
 
-/// Line and column, both from 1, the column in characters.
+/// Line and column, both from 1, the column in characters; and the bytes from there on that are meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Position {
     pub(super) line: usize,
     pub(super) column: usize,
+    pub(super) start: usize,
+    pub(super) end: usize,
+}
+
+/// A key or a value as the file has it, whether a variable lies over it or not.
+#[derive(Clone, Debug)]
+pub(super) struct Written {
+    /// The path of the key.
+    pub(super) path: String,
+    /// Its bytes.
+    pub(super) span: Range<usize>,
+    /// What it is.
+    pub(super) part: Part,
+}
+
+/// A part of what is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// A key's name.
+    Key,
+    /// A value with nothing below.
+    Scalar,
+    /// A section or a list.
+    Whole,
 }
 
 /// The answer to "where is this key?".
@@ -63,13 +88,35 @@ pub(super) fn parent(path: &str) -> Option<&str> {
 // === impl Position ===
 
 impl Position {
-    /// The position of a byte.
-    pub(super) fn of(text: &str, byte: usize) -> Self {
-        let before = text.get(..byte.min(text.len())).unwrap_or(text);
+    /// The position of some bytes.
+    pub(super) fn of(text: &str, span: Range<usize>) -> Self {
+        let before = text.get(..span.start.min(text.len())).unwrap_or(text);
         let line_start = before.rfind('\n').map_or(0, |end| end + 1);
         Self {
             line: before.matches('\n').count() + 1,
             column: before[line_start..].chars().count() + 1,
+            start: span.start,
+            end: span.end,
+        }
+    }
+
+    /// The position of one character, by line and column.
+    pub(super) fn at(text: &str, line: usize, column: usize) -> Self {
+        let lines = text.split_inclusive('\n');
+        let start: usize = lines
+            .clone()
+            .take(line.saturating_sub(1))
+            .map(str::len)
+            .sum();
+        let rest = text.get(start..).unwrap_or_default();
+        let characters = rest.chars().take(column.saturating_sub(1));
+        let start = start + characters.map(char::len_utf8).sum::<usize>();
+        let length = text.get(start..).and_then(|rest| rest.chars().next());
+        Self {
+            line,
+            column,
+            start,
+            end: start + length.map_or(0, char::len_utf8),
         }
     }
 }
@@ -108,6 +155,11 @@ impl Places {
         }
     }
 
+    /// Everything that is written in the file.
+    pub(super) fn written(&self) -> &[Written] {
+        &self.written
+    }
+
     fn find(&self, positions: &HashMap<String, Position>, path: &str) -> Place {
         let mut path = Some(path);
         while let Some(here) = path {
@@ -126,14 +178,20 @@ impl Places {
         for (key, value) in table {
             let path = join(path, key.get_ref());
             self.keys
-                .insert(path.clone(), Position::of(text, key.span().start));
+                .insert(path.clone(), Position::of(text, key.span()));
+            self.write(&path, key.span(), Part::Key);
             self.add_value(text, &path, value.span(), value.get_ref());
         }
     }
 
     fn add_value(&mut self, text: &str, path: &str, span: Range<usize>, value: &DeValue<'_>) {
         self.values
-            .insert(path.to_owned(), Position::of(text, span.start));
+            .insert(path.to_owned(), Position::of(text, span.clone()));
+        let part = match value {
+            DeValue::Table(_) | DeValue::Array(_) => Part::Whole,
+            _ => Part::Scalar,
+        };
+        self.write(path, span, part);
         match value {
             DeValue::Table(table) => self.add_table(text, path, table),
             DeValue::Array(array) => {
@@ -143,6 +201,11 @@ impl Places {
             }
             _ => {}
         }
+    }
+
+    fn write(&mut self, path: &str, span: Range<usize>, part: Part) {
+        let path = path.to_owned();
+        self.written.push(Written { path, span, part });
     }
 }
 
@@ -157,22 +220,35 @@ mod tests {
         Places::of_toml(TEXT, DeTable::parse(TEXT).unwrap().get_ref())
     }
 
-    fn at(line: usize, column: usize) -> Place {
-        Place::File(Position { line, column })
+    fn at(line: usize, column: usize) -> (usize, usize) {
+        (line, column)
+    }
+
+    fn line_and_column(place: Place) -> (usize, usize) {
+        match place {
+            Place::File(position) => (position.line, position.column),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
     fn keys_values_and_list_elements_have_their_own_places() {
         let places = places();
-        assert_eq!(places.key("log.level"), at(2, 1));
-        assert_eq!(places.value("log.level"), at(2, 9));
-        assert_eq!(places.value("routes[1].cookies[1]"), at(7, 17));
+        assert_eq!(line_and_column(places.key("log.level")), at(2, 1));
+        assert_eq!(line_and_column(places.value("log.level")), at(2, 9));
+        assert_eq!(
+            line_and_column(places.value("routes[1].cookies[1]")),
+            at(7, 17)
+        );
     }
 
     #[test]
     fn a_missing_key_is_where_its_section_is() {
-        assert_eq!(places().value("routes[1].upstream"), at(6, 1));
-        assert_eq!(places().value("log.format"), at(1, 1));
+        assert_eq!(
+            line_and_column(places().value("routes[1].upstream")),
+            at(6, 1)
+        );
+        assert_eq!(line_and_column(places().value("log.format")), at(1, 1));
         assert_eq!(places().value("admin.address"), Place::Nowhere);
     }
 
@@ -183,13 +259,18 @@ mod tests {
         let variable = Place::Variable("SIDECAR__ROUTES__1__COOKIES".into());
         assert_eq!(places.value("routes[1].cookies[0]"), variable);
         assert_eq!(places.key("routes[1].cookies"), variable);
-        assert_eq!(places.value("routes[1]"), at(6, 1));
+        assert_eq!(line_and_column(places.value("routes[1]")), at(6, 1));
     }
 
     #[test]
     fn columns_count_characters_and_ends_are_safe() {
-        assert_eq!(Position::of("aé\nb", 3), Position { line: 1, column: 3 });
-        assert_eq!(Position::of("aé\nb", 99), Position { line: 2, column: 2 });
+        let of = |byte| line_and_column(Place::File(Position::of("aé\nb", byte..byte)));
+        assert_eq!(of(3), at(1, 3));
+        assert_eq!(of(99), at(2, 2));
+        let position = Position::at("aé\nbé", 2, 2);
+        assert_eq!((position.start, position.end), (5, 7));
+        let end = Position::at("a", 7, 9);
+        assert_eq!((end.start, end.end), (1, 1));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use serde::de::{self, Deserializer, Expected, IntoDeserializer, Unexpected, Visi
 use serde::forward_to_deserialize_any;
 
 use super::suggest;
+use super::values::HINT;
 
 /// The origin of the value that stands in for one that was wrong and is reported: it is read as nothing in particular.
 const STAND_IN: &str = "stand-in";
@@ -89,9 +90,7 @@ impl<'a> Strict<'a> {
             ValueKind::Table(_) => "a section",
             ValueKind::Array(_) => "a list",
         };
-        Err(Refusal::value(format!(
-            "expected {expected}, found {found}"
-        )))
+        Err(Refusal::kind(expected, found))
     }
 
     fn unsigned(self) -> Result<u64, Refusal> {
@@ -103,7 +102,7 @@ impl<'a> Strict<'a> {
                 None => return self.refuse("a whole number"),
             },
         };
-        number.ok_or_else(|| Refusal::value("expected a whole number, zero or more"))
+        number.ok_or_else(|| Refusal::value("expected a whole number, zero or more", "such as 64"))
     }
 }
 
@@ -142,6 +141,7 @@ impl<'de> Deserializer<'de> for Strict<'de> {
             (_, Some(text)) if text == "false" => visitor.visit_bool(false),
             (_, Some(_)) => Err(Refusal::value(
                 "expected true or false, found another string",
+                "write true or false",
             )),
             _ => self.refuse("true or false"),
         }
@@ -154,7 +154,10 @@ impl<'de> Deserializer<'de> for Strict<'de> {
     fn deserialize_u32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
         match u32::try_from(self.unsigned()?) {
             Ok(number) => visitor.visit_u32(number),
-            Err(_) => Err(Refusal::value("is too large a number")),
+            Err(_) => Err(Refusal::value(
+                "is too large a number",
+                "4294967295 is the largest",
+            )),
         }
     }
 
@@ -239,21 +242,44 @@ impl Refusal {
     pub(super) fn hint(self) -> Option<String> {
         match self {
             Self::Value { hint, .. } => hint,
-            Self::UnknownKey { .. } | Self::NotYetAList => None,
+            Self::NotYetAList => {
+                Some("write strings with commas between them, or a JSON array".to_owned())
+            }
+            Self::UnknownKey { .. } => None,
         }
     }
 
-    fn value(message: impl Into<String>) -> Self {
+    fn value(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::Value {
             message: message.into(),
-            hint: None,
+            hint: Some(hint.into()),
         }
+    }
+
+    /// Another kind of value is needed.
+    fn kind(expected: &str, found: &str) -> Self {
+        let hint = match (expected, found) {
+            (_, "nothing") => "give it a value, or leave it out",
+            ("true or false" | "a whole number", _) => "write it without quotes",
+            ("a list", _) => "such as [\"a\", \"b\"]; of sections: [[name]] above each of them",
+            (_, "a list" | "a section") => "write one value, between quotes",
+            ("a section with keys of its own", _) => "write its keys below a line [name]",
+            _ => "write it between quotes",
+        };
+        Self::value(format!("expected {expected}, found {found}"), hint)
     }
 }
 
 impl de::Error for Refusal {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self::value(message.to_string())
+        let message = message.to_string();
+        match message.rsplit_once(HINT) {
+            Some((message, hint)) => Self::value(message, hint),
+            None => Self::Value {
+                message,
+                hint: None,
+            },
+        }
     }
 
     fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
@@ -266,14 +292,17 @@ impl de::Error for Refusal {
             Unexpected::Map => "a section",
             _ => "nothing",
         };
-        Self::value(format!("expected {expected}, found {found}"))
+        Self::kind(&expected.to_string(), found)
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
         let nearest = suggest::nearest(variant, expected.iter().copied());
         Self::Value {
             message: format!("{variant:?} is not one of {}", suggest::one_of(expected)),
-            hint: nearest.map(|name| format!("did you mean {name:?}?")),
+            hint: Some(match nearest {
+                Some(name) => format!("did you mean {name:?}?"),
+                None => "write one of them".to_owned(),
+            }),
         }
     }
 
@@ -286,9 +315,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::UnknownKey { .. } => "unknown key",
-            Self::NotYetAList => {
-                "is not a list: write strings with commas between them, or a JSON array"
-            }
+            Self::NotYetAList => "is not a list",
             Self::Value { message, .. } => message,
         })
     }

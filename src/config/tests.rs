@@ -176,7 +176,10 @@ fn secrets_show_in_no_output() {
 fn a_number_beyond_64_bits_has_a_place() {
     let text = "[server]\nthreads = 99999999999999999999\n";
     let problems = load_text("t.toml", text, Format::Toml, Path::new(""), []).unwrap_err();
-    assert_eq!(problems.to_string(), "t.toml:2:11: the number is too large");
+    assert_eq!(
+        problems.to_string(),
+        "t.toml:2:11: the number is too large; hint: 64 bits are the most"
+    );
 }
 
 #[test]

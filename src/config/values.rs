@@ -7,6 +7,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
+/// Between what is wrong with a value and how to mend it, in the one text that serde lets an error be.
+pub(super) const HINT: &str = "; hint: ";
+
 /// A duration, written `"30s"`, `"1h 30m"` or `"400d"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span(pub(crate) Duration);
@@ -155,7 +158,7 @@ impl<'de> Deserialize<'de> for Span {
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Span, E> {
                 let wrong = |why| {
                     E::custom(format_args!(
-                        "{text:?} is not a duration such as \"30s\" or \"10m\": {why}"
+                        "{text:?} is not a duration: {why}{HINT}a number and its unit, such as \"500ms\", \"30s\", \"10m\" or \"400d\""
                     ))
                 };
                 humantime::parse_duration(text.trim())
@@ -179,12 +182,16 @@ impl<'de> Deserialize<'de> for Bytes {
                 Ok(Bytes(bytes))
             }
             fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<Bytes, E> {
-                let negative = |_| E::custom("must not be negative");
+                let negative =
+                    |_| E::custom(format_args!("must not be negative{HINT}such as \"64 MiB\""));
                 u64::try_from(bytes).map(Bytes).map_err(negative)
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Bytes, E> {
-                let wrong =
-                    || E::custom(format_args!("{text:?} is not an amount such as \"64 MiB\""));
+                let wrong = || {
+                    E::custom(format_args!(
+                        "{text:?} is not an amount of memory{HINT}a whole number and its unit, such as \"64 MiB\""
+                    ))
+                };
                 parse_bytes(text).map(Bytes).ok_or_else(wrong)
             }
         }
@@ -203,7 +210,7 @@ impl<'de> Deserialize<'de> for Rate {
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Rate, E> {
                 let wrong = || {
                     E::custom(format_args!(
-                        "{text:?} is not a rate such as \"600/1m\", nor \"unlimited\""
+                        "{text:?} is not a rate{HINT}so many in such a time, as \"600/1m\"; or \"unlimited\""
                     ))
                 };
                 parse_rate(text).ok_or_else(wrong)

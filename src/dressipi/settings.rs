@@ -72,13 +72,13 @@ pub enum BaseUrlError {
     #[error("is not a URL: {0}")]
     Syntax(#[from] url::ParseError),
     /// Neither http nor https.
-    #[error("has the scheme `{0}`; use https:// (or http:// on a trusted network)")]
+    #[error("has the scheme `{0}`, which is neither https nor http")]
     Scheme(String),
     /// No host.
     #[error("has no host")]
     NoHost,
     /// User, path, query or fragment.
-    #[error("has a {0}; give scheme, host and port only, such as https://dressipi.shop.example")]
+    #[error("has a {0}")]
     Extra(&'static str),
 }
 
@@ -86,7 +86,7 @@ pub enum BaseUrlError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
     /// The placeholder is missing or there twice.
-    #[error("must hold {{token}} exactly once, such as \"{{token}}\" or \"Bearer {{token}}\"")]
+    #[error("must hold {{token}} exactly once")]
     Placeholder,
     /// Not fit for a header.
     #[error("holds characters that a header value may not have")]
@@ -182,6 +182,11 @@ impl TokenTemplate {
             prefix: prefix.to_owned(),
             suffix: suffix.to_owned(),
         })
+    }
+
+    /// The template as it is written.
+    pub fn text(&self) -> String {
+        format!("{}{{token}}{}", self.prefix, self.suffix)
     }
 
     /// The header value for `token`, marked sensitive; `None` if the token has characters that no header may hold.

@@ -151,6 +151,7 @@ impl Follower {
                 config,
                 warnings,
                 files,
+                ..
             }) => {
                 followed = Some(files);
                 (Ok(config), warnings)

@@ -17,6 +17,11 @@ impl ValuePattern {
         Self(text.split('*').map(Into::into).collect())
     }
 
+    /// The pattern as it is written.
+    pub fn text(&self) -> String {
+        self.0.join("*")
+    }
+
     /// Whether every value matches.
     pub fn matches_all(&self) -> bool {
         self.0.len() > 1 && self.0.iter().all(|part| part.is_empty())

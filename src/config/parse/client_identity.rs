@@ -2,7 +2,7 @@
 
 use super::files;
 use super::report::{Report, key};
-use crate::tls::{ClientIdentity, File, has_expired};
+use crate::tls::{ClientIdentity, File};
 
 const CERTIFICATE: &str = "client_certificate_file";
 const KEY: &str = "client_key_file";
@@ -58,22 +58,20 @@ pub(super) fn parse(
 
 fn judge(report: &mut Report<'_>, section: &str, identity: &ClientIdentity) {
     match identity.load() {
-        Ok(certificate) => {
-            if has_expired(certificate.expires) {
-                let file = identity.certificate_file.display();
-                report.warning(
-                    &key(section, CERTIFICATE),
-                    format!("{file} has expired: the server will refuse it"),
-                    "renew it",
-                );
-            }
-        }
+        Ok(certificate) => files::warn_of_end(
+            report,
+            &key(section, CERTIFICATE),
+            &identity.certificate_file,
+            certificate.expires,
+            "the server refuses one that has expired",
+            "renew it",
+        ),
         Err(error) => {
             let name = match error.file {
                 File::Key => KEY,
                 File::Certificate | File::ClientCa => CERTIFICATE,
             };
-            report.problem(&key(section, name), error.to_string());
+            report.problem(&key(section, name), error.to_string(), files::PEM);
         }
     }
 }

@@ -1,6 +1,5 @@
 //! `[dressipi]`: the account, its endpoints, and how the headers are called.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use super::report::{Report, key};
@@ -52,7 +51,7 @@ pub(super) fn parse(report: &mut Report<'_>, raw: Option<file::Dressipi>) -> Par
 
     let redirect_uri = raw.redirect_uri.unwrap_or_else(|| REDIRECT_URI.to_owned());
     if redirect_uri.trim().is_empty() {
-        report.problem_hint(
+        report.problem(
             &at("redirect_uri"),
             "is empty",
             format!("leave it out for {REDIRECT_URI}"),
@@ -83,7 +82,11 @@ pub(super) fn parse(report: &mut Report<'_>, raw: Option<file::Dressipi>) -> Par
     let client_identity = if base_url.as_ref().is_some_and(|url| !url.tls()) {
         let given = std::iter::once(("ca_file", ca_file.is_some())).chain(client.given());
         for (name, _) in given.filter(|(_, given)| *given) {
-            report.problem(&at(name), "has no meaning, since base_url is not https");
+            report.problem(
+                &at(name),
+                "has no meaning, since base_url is not https",
+                "use https://, or leave it out",
+            );
         }
         None
     } else {
@@ -122,24 +125,17 @@ fn base_url(report: &mut Report<'_>, path: &str, text: Option<&str>) -> Option<B
         return None;
     };
     match BaseUrl::parse(text.trim()) {
-        Ok(url) => {
-            if !url.tls() && !is_loopback(url.server_name()) {
-                let message = "is plain http: tokens and the API key can be read on the way";
-                report.warning(path, message, "use https://");
-            }
-            Some(url)
-        }
+        Ok(url) => Some(url),
         // The text is not repeated: it may hold a password.
         Err(error) => {
-            report.problem(path, error.to_string());
+            report.problem(
+                path,
+                error.to_string(),
+                "scheme, host and port only, such as \"https://dressipi.shop.example\"",
+            );
             None
         }
     }
-}
-
-fn is_loopback(host: &str) -> bool {
-    let loopback = |ip: IpAddr| ip.is_loopback();
-    host == "localhost" || host.ends_with(".localhost") || host.parse().is_ok_and(loopback)
 }
 
 fn headers(report: &mut Report<'_>, raw: file::Headers) -> Headers {
@@ -157,12 +153,16 @@ fn headers(report: &mut Report<'_>, raw: file::Headers) -> Headers {
     }
     if names::same_header(&headers.api_key, &headers.token) {
         let message = format!("`{}` is the API key's header too", headers.token);
-        report.problem_hint(&at("token"), message, "give the token a header of its own");
+        report.problem(&at("token"), message, "give the token a header of its own");
     }
     if let Some(text) = raw.token_value {
         match TokenTemplate::parse(&text) {
             Ok(template) => headers.token_template = template,
-            Err(error) => report.problem(&at("token_value"), error.to_string()),
+            Err(error) => report.problem(
+                &at("token_value"),
+                error.to_string(),
+                "such as \"{token}\" or \"Bearer {token}\"",
+            ),
         }
     }
     headers

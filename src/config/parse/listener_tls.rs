@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::files;
 use super::report::{Report, key};
 use crate::config::{file, values};
-use crate::tls::{ClientAuth, File, MinVersion, ServerTls, has_expired};
+use crate::tls::{ClientAuth, File, MinVersion, ServerTls};
 
 /// The TLS of the listener at `path`. `None`: none is wanted, or it is reported.
 pub(super) fn parse(
@@ -38,7 +38,7 @@ pub(super) fn parse(
         (values::ClientAuth::None, Some(_)) => {
             if !report.broken(&at("client_auth")) {
                 let hint = "add client_auth = \"required\" (or \"optional\"), or leave it out";
-                report.problem_hint(
+                report.problem(
                     &ca_path,
                     "has no meaning, since no client is asked for a certificate",
                     hint,
@@ -70,7 +70,7 @@ pub(super) fn parse(
 fn given(report: &mut Report<'_>, path: &str, file: Option<&str>, hint: &str) -> Option<PathBuf> {
     match file {
         None => report.missing(path, hint),
-        Some(file) if file.trim().is_empty() => report.problem(path, "is empty"),
+        Some(file) if file.trim().is_empty() => report.problem(path, "is empty", "name a PEM file"),
         Some(file) => return Some(report.file_path(file)),
     }
     None
@@ -80,16 +80,14 @@ fn given(report: &mut Report<'_>, path: &str, file: Option<&str>, hint: &str) ->
 fn judge(report: &mut Report<'_>, path: &str, tls: &ServerTls) -> bool {
     match tls.read().and_then(|files| tls.server(&files)) {
         Ok(server) => {
-            if has_expired(server.expires) {
-                report.warning(
-                    &key(path, "cert_file"),
-                    format!(
-                        "{} has expired: clients will refuse it",
-                        tls.cert_file.display()
-                    ),
-                    "renew it; new files are used without a restart",
-                );
-            }
+            files::warn_of_end(
+                report,
+                &key(path, "cert_file"),
+                &tls.cert_file,
+                server.expires,
+                "clients refuse one that has expired",
+                "renew it; new files are used without a restart",
+            );
             true
         }
         Err(error) => {
@@ -98,7 +96,7 @@ fn judge(report: &mut Report<'_>, path: &str, tls: &ServerTls) -> bool {
                 File::Key => "key_file",
                 File::ClientCa => "client_ca_file",
             };
-            report.problem(&key(path, name), error.to_string());
+            report.problem(&key(path, name), error.to_string(), files::PEM);
             false
         }
     }

@@ -45,7 +45,11 @@ pub(super) fn parse(
         };
         if let (Some(address), Some(other)) = (&address, listeners.iter().find(taken)) {
             let message = format!("{address} is taken by another listener ({})", other.address);
-            report.problem(&key(&path, "address"), message);
+            report.problem(
+                &key(&path, "address"),
+                message,
+                "give one of the two another address",
+            );
         }
         let local = address.as_ref().is_none_or(ListenAddress::is_local);
         let trusted = local || raw.identity_peers.is_some();
@@ -79,7 +83,7 @@ fn listen_address(
     let Some(socket) = text.and_then(|text| text.trim().strip_prefix("unix:")) else {
         if mode.is_some() {
             let hint = "leave it out, or write address = \"unix:/run/sidecar/http.sock\"";
-            report.problem_hint(
+            report.problem(
                 &key(section, "socket_mode"),
                 "is for Unix-domain sockets",
                 hint,
@@ -92,7 +96,7 @@ fn listen_address(
         Some(Ok(mode)) if mode <= 0o777 => Some(mode),
         Some(_) => {
             let message = "is no mode of a file in octal";
-            report.problem_hint(&key(section, "socket_mode"), message, "such as \"0660\"");
+            report.problem(&key(section, "socket_mode"), message, "such as \"0660\"");
             None
         }
     };
@@ -100,7 +104,7 @@ fn listen_address(
     if socket.is_empty() || socket.len() > 107 {
         let message =
             format!("{socket:?} cannot be the path of a socket: it must have 1 to 107 bytes");
-        report.problem_hint(&path, message, "such as \"unix:/run/sidecar/http.sock\"");
+        report.problem(&path, message, "such as \"unix:/run/sidecar/http.sock\"");
         return None;
     }
     let path = report.file_path(socket);
@@ -130,7 +134,7 @@ pub(super) fn address(
             _ => "such as \"127.0.0.1:8080\" or \"[::1]:8080\"; names are not looked up here"
                 .to_owned(),
         };
-        report.problem_hint(
+        report.problem(
             path,
             format!("{text:?} is not an IP address with a port"),
             hint,
@@ -159,7 +163,7 @@ fn identity_peers(
         );
     } else if raw.is_empty() {
         let hint = "the addresses or networks of the app, such as \"10.1.0.0/16\"";
-        report.problem_hint(path, "lets nobody name visitors", hint);
+        report.problem(path, "lets nobody name visitors", hint);
     }
     IdentityPeers::Listed(nets(report, path, raw, &[]))
 }
@@ -176,7 +180,7 @@ fn trusted_proxies(
         && unix == Some(false)
     {
         let hint = "leave it out, or write address = \"unix:/run/sidecar/http.sock\"";
-        report.problem_hint(
+        report.problem(
             &element(path, number),
             "is for listeners on Unix-domain sockets",
             hint,
@@ -218,7 +222,7 @@ fn sources(
         return vec![VisitorSource::Cookie];
     };
     if raw.is_empty() {
-        report.problem_hint(
+        report.problem(
             path,
             "names no source",
             "such as [\"cookie\"] or [\"header:x-visitor-id\"]",
@@ -234,14 +238,18 @@ fn sources(
             continue;
         };
         if matches!(source, VisitorSource::Header(_)) && !trusted {
-            report.problem_hint(
+            report.problem(
                 &path,
                 "would let everybody who can connect be any visitor",
                 "list the addresses or networks of the app in identity_peers, such as [\"10.1.0.0/16\"]; or listen on a loopback address",
             );
         }
         if sources.contains(&source) {
-            report.problem(&path, format!("{text:?} is there twice"));
+            report.problem(
+                &path,
+                format!("{text:?} is there twice"),
+                "leave one of the two out",
+            );
         }
         sources.push(source);
     }
@@ -261,13 +269,13 @@ fn source(
             names::cookie(report, path, name);
             if is_ours(name.as_bytes(), names.cookie.as_bytes()) {
                 let message = format!("{name:?} is the sidecar's own cookie and not the app's");
-                report.problem_hint(path, message, "\"cookie\" looks for that one");
+                report.problem(path, message, "\"cookie\" looks for that one");
             }
             return Some(VisitorSource::AppCookie(name.to_owned()));
         }
         _ => {
             let message = format!("{text:?} is not a visitor source");
-            report.problem_hint(
+            report.problem(
                 path,
                 message,
                 "\"cookie\", \"header:<name>\" or \"app-cookie:<name>\"",
@@ -277,7 +285,7 @@ fn source(
     };
     if names::is_credential(&name, names.dressipi) {
         let message = format!("the header `{name}` carries credentials and cannot name a visitor");
-        report.problem_hint(
+        report.problem(
             path,
             message,
             "choose another, such as \"header:x-visitor-id\"",
@@ -302,7 +310,7 @@ fn nets(report: &mut Report<'_>, path: &str, raw: Vec<String>, but: &[&str]) -> 
             .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
         if net.is_none() && !report.broken(&path) {
             let message = format!("{text:?} is not an IP address or network");
-            report.problem_hint(&path, message, "such as \"10.0.0.0/8\" or \"192.0.2.7\"");
+            report.problem(&path, message, "such as \"10.0.0.0/8\" or \"192.0.2.7\"");
         }
         nets.extend(net);
     }

@@ -36,7 +36,7 @@ const TAKEN: [&str; 22] = [
 /// A header that may carry something of ours.
 pub(super) fn header(report: &mut Report<'_>, path: &str, text: &str) -> Option<HeaderName> {
     let Ok(name) = HeaderName::try_from(text.trim()) else {
-        report.problem_hint(
+        report.problem(
             path,
             format!("{text:?} is not a header name"),
             "letters, digits and - only, such as x-visitor-id",
@@ -45,7 +45,7 @@ pub(super) fn header(report: &mut Report<'_>, path: &str, text: &str) -> Option<
     };
     let folded = folded(&name);
     if TAKEN.contains(&folded.as_str()) || folded.starts_with("x-forwarded-") {
-        report.problem_hint(
+        report.problem(
             path,
             format!("the header `{name}` has a meaning of its own in HTTP"),
             "choose another name, such as one that begins with x-",
@@ -90,7 +90,7 @@ pub(super) fn is_token(text: &str) -> bool {
 /// A cookie's name.
 pub(super) fn cookie(report: &mut Report<'_>, path: &str, text: &str) {
     if !is_token(text) {
-        report.problem_hint(
+        report.problem(
             path,
             format!("{text:?} is not a cookie name"),
             "letters, digits and - _ . only; no spaces, `=`, `;` or `,` (RFC 6265)",
@@ -103,25 +103,25 @@ pub(super) fn url_path(report: &mut Report<'_>, path: &str, text: &str) {
     let fits = |c: char| c.is_ascii_graphic() && !"?#\\\"<>".contains(c);
     let dots = |segment: &str| segment == "." || segment == "..";
     if !text.starts_with('/') {
-        report.problem_hint(
+        report.problem(
             path,
             format!("{text:?} does not start with /"),
             format!("write {:?}", format!("/{text}")),
         );
     } else if text.contains(['?', '#']) {
-        report.problem_hint(
+        report.problem(
             path,
             format!("{text:?} has more than a path"),
             "leave out the query and the fragment",
         );
     } else if !text.chars().all(fits) {
-        report.problem_hint(
+        report.problem(
             path,
             format!("{text:?} has characters that no path may have"),
             "percent-encode them",
         );
     } else if text.split('/').any(dots) || text.contains("//") {
-        report.problem_hint(
+        report.problem(
             path,
             format!("{text:?} has an empty segment or one of dots"),
             "write it plainly, such as \"/api/\"",

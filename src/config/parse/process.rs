@@ -21,18 +21,9 @@ pub(super) fn admin(
     raw: Option<file::Admin>,
     listeners: &[Listener],
 ) -> Option<Admin> {
-    let Some(raw) = raw else {
-        if !report.broken("admin") {
-            let message = "is not there: no health checks, no metrics, no status page";
-            report.warning(
-                "admin",
-                message,
-                "add [admin] with address = \"127.0.0.1:9901\"",
-            );
-        }
-        return None;
-    };
-    let named = match raw.token_file {
+    let raw = raw?;
+    let file = raw.token_file.as_ref().map(|file| report.file_path(file));
+    let named = match file {
         Some(_) => "token_file",
         None => "token",
     };
@@ -41,10 +32,14 @@ pub(super) fn admin(
         && !token.is_empty()
         && token.expose().len() < SHORTEST_TOKEN
     {
-        report.problem_hint(
+        let message = format!("has fewer than {SHORTEST_TOKEN} characters, which can be guessed");
+        let hint = "make one with `openssl rand -hex 32`";
+        files::wrong(
+            report,
+            file.as_deref(),
             &key("admin", named),
-            format!("has fewer than {SHORTEST_TOKEN} characters, which can be guessed"),
-            "make one with `openssl rand -hex 32`",
+            &message,
+            hint,
         );
     }
     let address = address(report, "admin.address", raw.address.as_deref())?;
@@ -53,7 +48,11 @@ pub(super) fn admin(
         .find(|listener| overlap(&listener.address, address))
     {
         let message = format!("{address} is taken by a listener ({})", listener.address);
-        report.problem(&key("admin", "address"), message);
+        report.problem(
+            &key("admin", "address"),
+            message,
+            "give one of the two another port",
+        );
     }
     Some(Admin { address, token })
 }
@@ -62,7 +61,7 @@ pub(super) fn admin(
 pub(super) fn log(report: &mut Report<'_>, raw: file::Log) -> Log {
     let level = raw.level.unwrap_or_else(|| "info".to_owned());
     if let Err((message, hint)) = check_level(&level) {
-        report.problem_hint("log.level", message, hint);
+        report.problem("log.level", message, hint);
     }
     Log {
         level: level.trim().to_owned(),
@@ -138,7 +137,7 @@ pub(super) fn limits(report: &mut Report<'_>, raw: file::Limits) -> Limits {
     let header_bytes = raw.header_bytes.map_or(64 * 1024, |Bytes(bytes)| bytes);
     if !(SHORTEST_HEADER..=LONGEST_HEADER).contains(&header_bytes) {
         let message = format!("must be from {SHORTEST_HEADER} to {LONGEST_HEADER} bytes");
-        report.problem(&at("header_bytes"), message);
+        report.problem(&at("header_bytes"), message, "leave it out for 64 KiB");
     }
     let seconds = Duration::from_secs;
     Limits {
@@ -158,7 +157,13 @@ pub(super) fn limits(report: &mut Report<'_>, raw: file::Limits) -> Limits {
 pub(super) fn server(report: &mut Report<'_>, raw: file::Server) -> Server {
     let at = |name| key("server", name);
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = report.count(&at("threads"), raw.threads, processors as u64, 1024);
+    let threads = report.count_or(
+        &at("threads"),
+        raw.threads,
+        processors as u64,
+        1024,
+        "leave it out for as many as there are processors",
+    );
     let keepalive_pool = report.count(&at("keepalive_pool"), raw.keepalive_pool, 128, 1_000_000);
     let upgrade_socket = raw.upgrade_socket.as_deref();
     let upgrade_socket = upgrade_socket.and_then(|path| {

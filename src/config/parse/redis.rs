@@ -1,6 +1,5 @@
 //! `[session.redis]`: the Redis servers, who we are to them, and how long they may take.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use super::report::{Report, duration, element, key};
 use super::{client_identity, files};
 use crate::config::file;
 use crate::config::values::RedisMode;
+use crate::config::warnings::is_loopback;
 use crate::session::{
     RedisAddress, RedisLogin, RedisServers, RedisSettings, RedisTls, RedisWait, StoreSettings,
 };
@@ -29,7 +29,7 @@ pub(super) fn parse(report: &mut Report<'_>, raw: &mut file::Session) -> Option<
     ];
     for (name, _) in foreign.into_iter().filter(|(_, given)| *given) {
         let message = "has no meaning for the redis store";
-        report.problem_hint(&key("session", name), message, "leave it out");
+        report.problem(&key("session", name), message, "leave it out");
     }
     let keys_file = keys_file(report, raw);
     let Some(mut raw) = raw.redis.take() else {
@@ -46,16 +46,20 @@ pub(super) fn parse(report: &mut Report<'_>, raw: &mut file::Session) -> Option<
     let at = |name| key(SECTION, name);
     let database = raw.database.unwrap_or(0);
     if database > MANY {
-        report.problem(&at("database"), format!("must be from 0 to {MANY}"));
+        report.problem(
+            &at("database"),
+            format!("must be from 0 to {MANY}"),
+            "leave it out for 0",
+        );
     } else if database > 0 && mode == RedisMode::Cluster {
         let message = "has no meaning in a cluster, which has one database";
-        report.problem_hint(&at("database"), message, "leave it out");
+        report.problem(&at("database"), message, "leave it out");
     }
     let key_prefix = raw.key_prefix.take().unwrap_or(defaults.key_prefix);
     if key_prefix.contains(['{', '}']) || !key_prefix.bytes().all(|byte| byte.is_ascii_graphic()) {
         let message = "has a character that a key cannot begin with";
         let hint = "ASCII without spaces, { and }: braces decide where a cluster keeps a key";
-        report.problem_hint(&at("key_prefix"), message, hint);
+        report.problem(&at("key_prefix"), message, hint);
     }
     let connect_timeout = report.positive(
         &at("connect_timeout"),
@@ -109,7 +113,7 @@ fn urls(report: &mut Report<'_>, raw: &mut file::Redis, mode: RedisMode) -> Urls
     let (name, texts) = match (raw.url.take(), raw.urls.take()) {
         (Some(_), Some(_)) => {
             let message = "is given together with `url`";
-            report.problem_hint(&at("urls"), message, "keep one of the two");
+            report.problem(&at("urls"), message, "keep one of the two");
             return Urls::none("urls");
         }
         (Some(url), None) => ("url", vec![(at("url"), url)]),
@@ -131,12 +135,12 @@ fn urls(report: &mut Report<'_>, raw: &mut file::Redis, mode: RedisMode) -> Urls
         }
     };
     if texts.is_empty() {
-        report.problem(&at(name), "is empty");
+        report.problem(&at(name), "is empty", "such as [\"redis://10.0.0.1:6379\"]");
     }
     let given = texts.len();
     if mode == RedisMode::Standalone && given > 1 && !report.broken(&at("mode")) {
         let hint = "mode = \"sentinel\" or mode = \"cluster\", or one url";
-        report.problem_hint(&at(name), "names several servers without a mode", hint);
+        report.problem(&at(name), "names several servers without a mode", hint);
     }
     let mut urls = Urls::none(name);
     for (path, text) in &texts {
@@ -145,7 +149,7 @@ fn urls(report: &mut Report<'_>, raw: &mut file::Redis, mode: RedisMode) -> Urls
         };
         if urls.tls.is_some_and(|before| before != tls) {
             let hint = "all of them redis:// or all of them rediss://";
-            report.problem_hint(path, "does not agree with the others about TLS", hint);
+            report.problem(path, "does not agree with the others about TLS", hint);
         }
         urls.tls = Some(tls);
         urls.addresses.push(address);
@@ -162,7 +166,7 @@ fn url(
     mode: RedisMode,
 ) -> Option<(RedisAddress, bool)> {
     let Ok(url) = Url::parse(text) else {
-        report.problem_hint(path, "is not a URL", "such as \"redis://127.0.0.1:6379\"");
+        report.problem(path, "is not a URL", "such as \"redis://127.0.0.1:6379\"");
         return None;
     };
     let tls = match url.scheme() {
@@ -170,19 +174,19 @@ fn url(
         "rediss" => true,
         _ => {
             let hint = "redis://, or rediss:// for TLS";
-            report.problem_hint(path, "is no URL of Redis", hint);
+            report.problem(path, "is no URL of Redis", hint);
             return None;
         }
     };
     let mut fits = true;
     if !url.username().is_empty() || url.password().is_some() {
         let hint = "use username and password_file: a URL ends up in logs";
-        report.problem_hint(path, "holds a user or a password", hint);
+        report.problem(path, "holds a user or a password", hint);
         fits = false;
     }
     if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
         let hint = "host and port only; the database's number goes into `database`";
-        report.problem_hint(path, "goes on after the port", hint);
+        report.problem(path, "goes on after the port", hint);
         fits = false;
     }
     // Of schemes that it does not know, `url` leaves the host as it was typed.
@@ -190,7 +194,11 @@ fn url(
         Some(Ok(Host::Ipv6(ip))) => ip.to_string(),
         Some(Ok(host)) => host.to_string(),
         _ => {
-            report.problem(path, "has no host name or IP address");
+            report.problem(
+                path,
+                "has no host name or IP address",
+                "such as \"redis://127.0.0.1:6379\"",
+            );
             return None;
         }
     };
@@ -208,6 +216,7 @@ fn servers(
     urls: &Urls,
 ) -> Option<RedisServers> {
     let at = |name| key(SECTION, name);
+    let given = raw.sentinel_password.is_some() || raw.sentinel_password_file.is_some();
     let sentinel = RedisLogin {
         username: raw.sentinel_username.take(),
         password: files::secret(
@@ -228,7 +237,8 @@ fn servers(
                 let hint = "what the sentinels call the master, often \"mymaster\"";
                 report.missing(&at("master_name"), hint);
             }
-            username(report, "sentinel_username", "sentinel_password", &sentinel);
+            let (name, password) = ("sentinel_username", "sentinel_password");
+            username(report, name, password, given, &sentinel);
             RedisServers::Sentinel {
                 sentinels: urls.addresses.clone(),
                 master_name,
@@ -243,7 +253,7 @@ fn servers(
             ];
             for (name, _) in foreign.into_iter().filter(|(_, given)| *given) {
                 let hint = "set mode = \"sentinel\", or leave it out";
-                report.problem_hint(&at(name), "has no meaning without sentinels", hint);
+                report.problem(&at(name), "has no meaning without sentinels", hint);
             }
             let seeds = urls.addresses.clone();
             match (mode, seeds.first()) {
@@ -256,6 +266,7 @@ fn servers(
 }
 
 fn login(report: &mut Report<'_>, raw: &mut file::Redis, urls: &Urls) -> RedisLogin {
+    let given = raw.password.is_some() || raw.password_file.is_some();
     let login = RedisLogin {
         username: raw.username.take(),
         password: files::secret(
@@ -266,7 +277,7 @@ fn login(report: &mut Report<'_>, raw: &mut file::Redis, urls: &Urls) -> RedisLo
             raw.password_file.take(),
         ),
     };
-    username(report, "username", "password", &login);
+    username(report, "username", "password", given, &login);
     let remote = urls.addresses.iter().any(|at| !is_loopback(&at.host));
     if login.password.is_some() && urls.tls == Some(false) && remote {
         let message = "is plain TCP: the password can be read on the way";
@@ -275,15 +286,19 @@ fn login(report: &mut Report<'_>, raw: &mut file::Redis, urls: &Urls) -> RedisLo
     login
 }
 
-fn username(report: &mut Report<'_>, name: &str, password: &str, login: &RedisLogin) {
+fn username(report: &mut Report<'_>, name: &str, password: &str, given: bool, login: &RedisLogin) {
     let path = key(SECTION, name);
     let broken = report.broken(&key(SECTION, password))
         || report.broken(&key(SECTION, &format!("{password}_file")));
     match &login.username {
-        Some(username) if username.trim().is_empty() => report.problem(&path, "is empty"),
-        Some(_) if login.password.is_none() && !broken => {
+        Some(username) if username.trim().is_empty() => report.problem(
+            &path,
+            "is empty",
+            "leave it out for the user called \"default\"",
+        ),
+        Some(_) if !given && !broken => {
             let hint = format!("add {password}_file");
-            report.problem_hint(&path, "is given without a password", hint);
+            report.problem(&path, "is given without a password", hint);
         }
         _ => {}
     }
@@ -299,7 +314,7 @@ fn tls(report: &mut Report<'_>, raw: &file::Redis, urls: &Urls) -> Option<RedisT
         let given = std::iter::once(("ca_file", raw.ca_file.is_some())).chain(client.given());
         for (name, _) in given.filter(|(_, given)| *given) {
             let hint = "use rediss://, or leave it out";
-            report.problem_hint(&at(name), "has no meaning without TLS", hint);
+            report.problem(&at(name), "has no meaning without TLS", hint);
         }
         return None;
     }
@@ -313,13 +328,17 @@ fn wait(report: &mut Report<'_>, raw: &file::Redis, timeout: Duration) -> Option
     let at = |name| key(SECTION, name);
     let replicas = raw.wait_replicas.unwrap_or(0);
     if replicas > MANY {
-        report.problem(&at("wait_replicas"), format!("must be from 0 to {MANY}"));
+        report.problem(
+            &at("wait_replicas"),
+            format!("must be from 0 to {MANY}"),
+            "leave it out for 0",
+        );
     }
     let wait_timeout = duration(raw.wait_timeout, timeout / 2);
     if replicas == 0 {
         if raw.wait_timeout.is_some() && !report.broken(&at("wait_replicas")) {
             let hint = "add wait_replicas, or leave it out";
-            report.problem_hint(&at("wait_timeout"), "waits for no replica", hint);
+            report.problem(&at("wait_timeout"), "waits for no replica", hint);
         }
         return None;
     }
@@ -328,17 +347,16 @@ fn wait(report: &mut Report<'_>, raw: &file::Redis, timeout: Duration) -> Option
             "must be longer than zero and shorter than timeout ({})",
             humantime::format_duration(timeout)
         );
-        report.problem(&at("wait_timeout"), message);
+        report.problem(
+            &at("wait_timeout"),
+            message,
+            "leave it out for half of timeout",
+        );
     }
     Some(RedisWait {
         replicas,
         timeout: wait_timeout,
     })
-}
-
-fn is_loopback(host: &str) -> bool {
-    let loopback = |ip: IpAddr| ip.is_loopback();
-    host == "localhost" || host.ends_with(".localhost") || host.parse().is_ok_and(loopback)
 }
 
 // === impl Urls ===

@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::problems::{self, Problem, Problems};
+use crate::config::problems::{self, Origin, Problem, Problems};
 use crate::config::read::{self, Read};
+use crate::config::show::{Origins, written_time};
 use crate::config::spans::{self, Places};
 use crate::config::values::Span;
+use crate::config::warnings;
 use crate::config::{Config, Loaded};
 
 /// Collects problems and warnings of one file.
@@ -39,14 +41,8 @@ impl<'a> Report<'a> {
         std::mem::take(&mut self.read.file)
     }
 
-    /// The value of `path` is wrong.
-    pub(super) fn problem(&mut self, path: &str, message: impl Into<String>) {
-        let problem = self.at(path, message.into(), None);
-        self.read.problems.push(problem);
-    }
-
     /// The value of `path` is wrong, and this is how to mend it.
-    pub(super) fn problem_hint(
+    pub(super) fn problem(
         &mut self,
         path: &str,
         message: impl Into<String>,
@@ -54,6 +50,22 @@ impl<'a> Report<'a> {
     ) {
         let problem = self.at(path, message.into(), Some(hint.into()));
         self.read.problems.push(problem);
+    }
+
+    /// What the secret's file `file`, which `path` names, holds is wrong.
+    pub(super) fn problem_in(
+        &mut self,
+        file: &Path,
+        path: &str,
+        message: impl Into<String>,
+        hint: &str,
+    ) {
+        self.read.problems.push(Problem {
+            key: path.to_owned(),
+            hint: Some(hint.to_owned()),
+            origin: Origin::SecretFile(file.display().to_string()),
+            ..Problem::of_file(self.name, message)
+        });
     }
 
     /// `path` is allowed and still doubtful.
@@ -70,7 +82,7 @@ impl<'a> Report<'a> {
     /// `path` must be there. Silent if it was there in a wrong form: that is reported already.
     pub(super) fn missing(&mut self, path: &str, hint: impl Into<String>) {
         if !self.broken(path) {
-            self.problem_hint(path, "is missing", hint);
+            self.problem(path, "is missing", hint);
         }
     }
 
@@ -87,8 +99,18 @@ impl<'a> Report<'a> {
         default: Duration,
     ) -> Duration {
         let duration = duration(value, default);
-        if duration.is_zero() {
-            self.problem(path, "must be longer than zero");
+        // A default that is zero is so because of another key, and that one is reported.
+        if value.is_some() && duration.is_zero() {
+            let example = if default.is_zero() {
+                "1s".to_owned()
+            } else {
+                written_time(default)
+            };
+            self.problem(
+                path,
+                "must be longer than zero",
+                format!("such as {example:?}"),
+            );
         }
         duration
     }
@@ -98,9 +120,25 @@ impl<'a> Report<'a> {
     where
         N: Copy + PartialOrd + From<u8> + std::fmt::Display,
     {
+        let hint = format!("leave it out for {default}");
+        self.count_or(path, value, default, most, hint)
+    }
+
+    /// The same, with what to do about another number.
+    pub(super) fn count_or<N>(
+        &mut self,
+        path: &str,
+        value: Option<N>,
+        default: N,
+        most: N,
+        hint: impl Into<String>,
+    ) -> N
+    where
+        N: Copy + PartialOrd + From<u8> + std::fmt::Display,
+    {
         let value = value.unwrap_or(default);
         if value < N::from(1) || value > most {
-            self.problem(path, format!("must be from 1 to {most}"));
+            self.problem(path, format!("must be from 1 to {most}"), hint);
         }
         value
     }
@@ -119,12 +157,16 @@ impl<'a> Report<'a> {
 
     /// The result: a configuration if there are no problems, and all of them otherwise.
     pub(super) fn finish(mut self, config: Option<Config>) -> Result<Loaded, Problems> {
+        for risk in config.iter().flat_map(warnings::risks) {
+            self.warning(&risk.path, risk.message, risk.hint);
+        }
         problems::sort(&mut self.warnings);
         match (Problems::new(self.read.problems), config) {
             (None, Some(config)) => Ok(Loaded {
                 config,
                 warnings: self.warnings,
                 files: self.files,
+                origins: Origins::default(),
             }),
             (Some(problems), _) => Err(problems),
             // A parser gave up and did not say why: a fault of ours, and no reason to run without a configuration.

@@ -74,7 +74,7 @@ pub(super) fn parse(
         cookies(report, &key(&at, "cookies"), &route, around);
         if route.upgrade && upstream == Some(UpstreamRef::Dressipi) {
             let message = "is for routes to an app: nothing is tunnelled to Dressipi";
-            report.problem(&key(&at, "upgrade"), message);
+            report.problem(&key(&at, "upgrade"), message, "leave it out");
         }
         routes.push(route);
     }
@@ -101,7 +101,11 @@ fn path(
     };
     names::url_path(report, &path_at, &path);
     if before.iter().any(|other| other.path == path) {
-        report.problem(&path_at, format!("another route has the path {path:?} too"));
+        report.problem(
+            &path_at,
+            format!("another route has the path {path:?} too"),
+            "one route for each path; leave one of the two out",
+        );
     }
     if let Some(upstream_path) = upstream_path
         && upstream_path.starts_with('/')
@@ -112,7 +116,7 @@ fn path(
             false => format!("{path}/x would go to {upstream_path}/x"),
         };
         let message = format!("ends in another way than path does: {example}");
-        report.problem_hint(&upstream_path_at, message, "end both in / or neither");
+        report.problem(&upstream_path_at, message, "end both in / or neither");
     }
     path
 }
@@ -149,7 +153,7 @@ fn upstream(
             suggest::one_of(&names().collect::<Vec<_>>())
         ),
     };
-    report.problem_hint(at, format!("no upstream is called {name:?}"), hint);
+    report.problem(at, format!("no upstream is called {name:?}"), hint);
     None
 }
 
@@ -162,13 +166,13 @@ fn credentials(
 ) {
     let to_dressipi = route.upstream == UpstreamRef::Dressipi;
     if route.credentials == Credentials::ApiKey && !to_dressipi {
-        report.problem_hint(
+        report.problem(
             &key(at, "credentials"),
             "\"api-key\" is for routes to Dressipi: the key is not given to apps",
             "\"visitor\" or \"none\"",
         );
     } else if route.credentials == Credentials::ApiKey && !around.dressipi.has_api_key {
-        report.problem_hint(
+        report.problem(
             &key(at, "credentials"),
             "there is no API key to add",
             "set dressipi.api_key_file or dressipi.api_key",
@@ -177,7 +181,7 @@ fn credentials(
     if route.credentials != Credentials::Visitor {
         if on_unavailable_given {
             let message = "has no meaning where no token is added";
-            report.problem_hint(
+            report.problem(
                 &key(at, "on_unavailable"),
                 message,
                 "it needs credentials = \"visitor\"",
@@ -185,7 +189,7 @@ fn credentials(
         }
         if route.subn_header.is_some() {
             let message = "has no meaning where the visitor is not looked up";
-            report.problem_hint(
+            report.problem(
                 &key(at, "subn_header"),
                 message,
                 "it needs credentials = \"visitor\"",
@@ -194,11 +198,11 @@ fn credentials(
     }
     if to_dressipi && route.subn_header.is_some() {
         let message = "is for routes to an app; Dressipi knows the visitor by the token";
-        report.problem(&key(at, "subn_header"), message);
+        report.problem(&key(at, "subn_header"), message, "leave it out");
     }
     if !to_dressipi && !route.cookies.is_empty() {
         let hint = "leave it out: apps receive all cookies but the sidecar's own";
-        report.problem_hint(&key(at, "cookies"), "is for routes to Dressipi", hint);
+        report.problem(&key(at, "cookies"), "is for routes to Dressipi", hint);
     }
 }
 
@@ -210,12 +214,13 @@ fn cookies(report: &mut Report<'_>, at: &str, route: &Route, around: &Around<'_>
             report.problem(
                 &at,
                 "is the visitor cookie, which stays between the browser and the sidecar",
+                "leave it out of the list",
             );
         } else if DRESSIPI_LOGINS.contains(&name.as_str())
             && route.credentials == Credentials::Visitor
         {
             let message = format!("with the cookie {name:?} Dressipi ignores the visitor's token");
-            report.problem_hint(&at, message, "leave it out, or set credentials = \"none\"");
+            report.problem(&at, message, "leave it out, or set credentials = \"none\"");
         }
     }
 }
@@ -233,7 +238,7 @@ fn subn_header(
     );
     if names_visitors || names::is_credential(&name, &around.dressipi.headers) {
         let message = format!("the header `{name}` has another meaning already");
-        report.problem_hint(
+        report.problem(
             at,
             message,
             "choose a name of its own, such as \"x-dressipi-subn\"",

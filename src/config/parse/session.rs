@@ -43,7 +43,11 @@ pub(super) fn parse(
             "is shorter than min_backoff ({})",
             humantime::format_duration(min_backoff)
         );
-        report.problem(&at("max_backoff"), message);
+        report.problem(
+            &at("max_backoff"),
+            message,
+            "make it as long at least, or leave it out",
+        );
     }
     let idle_timeout = report.positive(&at("idle_timeout"), raw.idle_timeout, default.idle_timeout);
     if idle_timeout < cookie.max_age {
@@ -170,7 +174,7 @@ fn not_shared(report: &mut Report<'_>, raw: &file::Session) {
         ("cache_validity", raw.cache_validity.is_some()),
     ];
     for (name, _) in given.into_iter().filter(|(_, given)| *given) {
-        report.problem_hint(
+        report.problem(
             &key("session", name),
             "has no meaning for a store that no other replica uses",
             "leave it out, or set store = \"redis\"",
@@ -185,17 +189,12 @@ fn memory(report: &mut Report<'_>, raw: &mut file::Session) -> StoreSettings {
         ("redis", raw.redis.is_some(), "redis"),
     ];
     for (name, _, store) in foreign.into_iter().filter(|(_, given, _)| *given) {
-        report.problem_hint(
+        report.problem(
             &key("session", name),
             "has no meaning for the memory store",
             format!("leave it out, or set store = \"{store}\""),
         );
     }
-    report.warning(
-        "session.store",
-        "forgets every visitor on exit: each of them then costs a second profile",
-        "use \"redb\" for anything but demonstrations and tests",
-    );
     let path = key("session", "max_visitors");
     StoreSettings::Memory {
         max_visitors: report.count(&path, raw.max_visitors, MEMORY_VISITORS, MANY),
@@ -207,7 +206,7 @@ fn redb(report: &mut Report<'_>, raw: &mut file::Session) -> Option<StoreSetting
     let at = |name| key("session", name);
     if raw.max_visitors.is_some() {
         let hint = "leave it out: the file holds as many as the disk does";
-        report.problem_hint(
+        report.problem(
             &at("max_visitors"),
             "has no meaning for the redb store",
             hint,
@@ -215,12 +214,16 @@ fn redb(report: &mut Report<'_>, raw: &mut file::Session) -> Option<StoreSetting
     }
     if raw.redis.is_some() {
         let hint = "set store = \"redis\", or leave it out";
-        report.problem_hint(&at("redis"), "has no meaning for the redb store", hint);
+        report.problem(&at("redis"), "has no meaning for the redb store", hint);
     }
     let Bytes(page_cache) = raw.page_cache.unwrap_or(Bytes(PAGE_CACHE));
     let cache_bytes = usize::try_from(page_cache).unwrap_or(usize::MAX);
     if page_cache == 0 {
-        report.problem(&at("page_cache"), "must be more than zero");
+        report.problem(
+            &at("page_cache"),
+            "must be more than zero",
+            "leave it out for 64 MiB",
+        );
     }
     let keys_file = keys_file(report, raw);
     if keys_file.is_none() && !report.broken(&at("keys_file")) {
@@ -236,11 +239,19 @@ fn redb(report: &mut Report<'_>, raw: &mut file::Session) -> Option<StoreSetting
         return None;
     };
     if path.trim().is_empty() {
-        report.problem(&at("path"), "is empty");
+        report.problem(
+            &at("path"),
+            "is empty",
+            "such as \"/var/lib/dressipi-sidecar/sessions.redb\"",
+        );
     }
     let path = report.file_path(&path);
     if keys_file.as_ref() == Some(&path) {
-        report.problem(&at("path"), "is the same file as keys_file");
+        report.problem(
+            &at("path"),
+            "is the same file as keys_file",
+            "give the keys a file of their own",
+        );
     }
     Some(StoreSettings::Redb {
         path,

@@ -84,12 +84,16 @@ fn name(
     let plain = |c: char| c.is_alphanumeric() || "-_.".contains(c);
     if name == DRESSIPI {
         let hint = "it means Dressipi itself, which [dressipi] describes";
-        report.problem_hint(path, "\"dressipi\" cannot be the name of an upstream", hint);
+        report.problem(path, "\"dressipi\" cannot be the name of an upstream", hint);
     } else if name.is_empty() || !name.chars().all(plain) {
         let message = format!("{name:?} is not a name for an upstream");
-        report.problem_hint(path, message, "letters, digits and - _ . only");
+        report.problem(path, message, "letters, digits and - _ . only");
     } else if taken.iter().any(|other| other == name) {
-        report.problem(path, format!("another upstream is called {name:?} too"));
+        report.problem(
+            path,
+            format!("another upstream is called {name:?} too"),
+            "each needs a name of its own",
+        );
     }
     Some(name.to_owned())
 }
@@ -103,7 +107,7 @@ fn address(report: &mut Report<'_>, path: &str, text: Option<&str>) -> Option<(S
     let text = text.trim();
     if text.contains("://") || text.contains('/') {
         let message = format!("{text:?} is a URL");
-        report.problem_hint(
+        report.problem(
             path,
             message,
             "host and port only, such as \"shop:3000\"; for https add tls = true",
@@ -112,7 +116,7 @@ fn address(report: &mut Report<'_>, path: &str, text: Option<&str>) -> Option<(S
     }
     if text.parse::<Ipv6Addr>().is_ok() {
         let hint = format!("an IPv6 address has brackets: \"[{text}]:3000\"");
-        report.problem_hint(path, format!("{text:?} has no port"), hint);
+        report.problem(path, format!("{text:?} has no port"), hint);
         return None;
     }
     let Some((host, port)) = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()) else {
@@ -120,11 +124,11 @@ fn address(report: &mut Report<'_>, path: &str, text: Option<&str>) -> Option<(S
             Some(port) => format!("host and port, such as \"127.0.0.1:{port}\""),
             None => format!("host and port, such as \"{text}:3000\""),
         };
-        report.problem_hint(path, format!("{text:?} is not a host with a port"), hint);
+        report.problem(path, format!("{text:?} is not a host with a port"), hint);
         return None;
     };
     let Some(port) = port.parse().ok().filter(|port| *port > 0) else {
-        report.problem_hint(
+        report.problem(
             path,
             format!("{port:?} is not a port"),
             "a number from 1 to 65535",
@@ -135,7 +139,11 @@ fn address(report: &mut Report<'_>, path: &str, text: Option<&str>) -> Option<(S
         Ok(url::Host::Ipv6(ip)) => Some((ip.to_string(), port)),
         Ok(host) => Some((host.to_string(), port)),
         Err(_) => {
-            report.problem(path, format!("{host:?} is not a host name or IP address"));
+            report.problem(
+                path,
+                format!("{host:?} is not a host name or IP address"),
+                "such as \"shop\", \"shop.internal\" or \"10.0.0.7\"",
+            );
             None
         }
     }
@@ -161,7 +169,7 @@ fn tls(
         let given = given.into_iter().chain(client.given());
         for (name, _) in given.filter(|(_, given)| *given) {
             if !report.broken(&at("tls")) {
-                report.problem_hint(
+                report.problem(
                     &at(name),
                     "has no meaning without TLS",
                     "add tls = true, or leave it out",
@@ -173,7 +181,7 @@ fn tls(
     let server_name = raw.server_name.as_deref().or(host).unwrap_or_default();
     if raw.server_name.is_some() && url::Host::parse(server_name).is_err() {
         if server_name.trim().is_empty() {
-            report.problem_hint(
+            report.problem(
                 &at("server_name"),
                 "is empty, which would switch the verification of the certificate off",
                 "leave it out to use the host of the address",
@@ -182,6 +190,7 @@ fn tls(
             report.problem(
                 &at("server_name"),
                 format!("{server_name:?} is not a host name"),
+                "leave it out to use the host of the address",
             );
         }
     }

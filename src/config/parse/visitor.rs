@@ -45,10 +45,14 @@ pub(super) fn cookie(report: &mut Report<'_>, raw: file::Cookie) -> CookieSettin
     names::cookie(report, &at("name"), &cookie.name);
     names::url_path(report, &at("path"), &cookie.path);
     if cookie.path.contains(';') {
-        report.problem(&at("path"), "has a `;`, which ends the attribute");
+        report.problem(
+            &at("path"),
+            "has a `;`, which ends the attribute",
+            "write it percent-encoded, or another path",
+        );
     }
     if cookie.max_age > LONGEST_LIFE {
-        report.problem_hint(
+        report.problem(
             &at("max_age"),
             "is longer than browsers keep a cookie",
             "400d at most",
@@ -57,6 +61,7 @@ pub(super) fn cookie(report: &mut Report<'_>, raw: file::Cookie) -> CookieSettin
         report.problem(
             &at("max_age"),
             "must be whole seconds, as the cookie's Max-Age is",
+            "such as \"400d\"",
         );
     }
     lives(report, &cookie);
@@ -65,7 +70,7 @@ pub(super) fn cookie(report: &mut Report<'_>, raw: file::Cookie) -> CookieSettin
         && (domain.is_empty() || domain.starts_with('.') || !domain.chars().all(host))
     {
         let message = format!("{domain:?} is not a domain");
-        report.problem_hint(
+        report.problem(
             &at("domain"),
             message,
             "such as \"shop.example\", with no dot before it",
@@ -73,15 +78,11 @@ pub(super) fn cookie(report: &mut Report<'_>, raw: file::Cookie) -> CookieSettin
     }
     prefixes(report, &cookie);
     if cookie.same_site == SameSite::None && !cookie.secure {
-        report.problem_hint(
+        report.problem(
             &at("same_site"),
             "\"none\" needs a secure cookie; browsers drop the others",
             "leave out secure = false, or use \"lax\"",
         );
-    }
-    if !cookie.secure {
-        let message = "is off: the visitor cookie travels in the clear";
-        report.warning(&at("secure"), message, "switch it off on localhost only");
     }
     cookie
 }
@@ -89,7 +90,7 @@ pub(super) fn cookie(report: &mut Report<'_>, raw: file::Cookie) -> CookieSettin
 /// Whether the cookie's lives fit together.
 fn lives(report: &mut Report<'_>, cookie: &CookieSettings) {
     if cookie.renew_after >= cookie.max_age && !cookie.max_age.is_zero() {
-        report.problem_hint(
+        report.problem(
             "cookie.renew_after",
             "is no shorter than max_age: the cookie would be over before it is set anew",
             "leave it out for a tenth of max_age",
@@ -114,7 +115,7 @@ pub(super) fn recovery(
         Some(StoreSettings::Redis { .. }) | None => false,
     };
     if without_keys {
-        report.problem_hint(
+        report.problem(
             "cookie.recovery",
             "needs a keyring that outlives the store: with the key beside the store, whoever loses one loses the other",
             "name one in session.keys_file; `dressipi-sidecar keygen` makes it",
@@ -122,7 +123,7 @@ pub(super) fn recovery(
     }
     let by_cookie = |listener: &Listener| listener.visitor.contains(&VisitorSource::Cookie);
     if !listeners.is_empty() && !listeners.iter().any(by_cookie) {
-        report.problem_hint(
+        report.problem(
             "cookie.recovery",
             "rides with the visitor cookie, by which no listener knows visitors",
             "leave it out, or give a listener visitor = [\"cookie\"]",
@@ -140,14 +141,14 @@ fn prefixes(report: &mut Report<'_>, cookie: &CookieSettings) {
             "browsers drop a cookie called {:?} that is not secure",
             cookie.name
         );
-        report.problem_hint("cookie.secure", message, other_name);
+        report.problem("cookie.secure", message, other_name);
     }
     if host && cookie.domain.is_some() {
         let message = format!(
             "browsers drop a cookie called {:?} with a domain",
             cookie.name
         );
-        report.problem_hint(
+        report.problem(
             "cookie.domain",
             message,
             "give it a name without __Host-, such as \"__Secure-dressipi-visitor\"",
@@ -158,7 +159,7 @@ fn prefixes(report: &mut Report<'_>, cookie: &CookieSettings) {
             "browsers drop a cookie called {:?} with a path but \"/\"",
             cookie.name
         );
-        report.problem_hint(
+        report.problem(
             "cookie.path",
             message,
             "give it a name without __Host-, such as \"__Secure-dressipi-visitor\"",
@@ -184,6 +185,7 @@ pub(super) fn consent(
         report.problem(
             &path,
             "is the visitor cookie: every visitor would have opted out",
+            "leave it out of the list",
         );
     }
     let named = raw.required_cookie.is_some()
@@ -194,7 +196,7 @@ pub(super) fn consent(
     let given = value_pattern(report, &at("required_value"), raw.required_value, named);
     let refused = value_pattern(report, &at("refused_value"), raw.refused_value, named);
     if refused.as_ref().is_some_and(ValuePattern::matches_all) {
-        report.problem_hint(
+        report.problem(
             &at("refused_value"),
             "is what every value matches: nobody could consent",
             "write what a refusal looks like, such as \"*C0003:0*\"",
@@ -202,7 +204,7 @@ pub(super) fn consent(
     }
     if refused.is_some() && refused == given {
         let message = "is the value that gives consent, too: nobody could consent";
-        report.problem(&at("refused_value"), message);
+        report.problem(&at("refused_value"), message, "write two different values");
     }
     ConsentRules {
         opt_out_cookies,
@@ -225,7 +227,7 @@ fn consent_place(
     let at = |name| key("consent", name);
     if raw.required_cookie.is_some() && raw.required_header.is_some() {
         let hint = "leave out one of the two";
-        report.problem_hint(
+        report.problem(
             &at("required_header"),
             "is a second place for consent beside required_cookie",
             hint,
@@ -238,11 +240,19 @@ fn consent_place(
     names::cookie(report, &at("required_cookie"), name);
     if *name == cookie.name {
         let message = "is the visitor cookie, which is no consent";
-        report.problem(&at("required_cookie"), message);
+        report.problem(
+            &at("required_cookie"),
+            message,
+            "name the cookie that the consent manager sets",
+        );
     }
     if opt_out_cookies.contains(name) {
         let message = format!("{name:?} is an opt-out cookie too: nobody could consent");
-        report.problem(&at("required_cookie"), message);
+        report.problem(
+            &at("required_cookie"),
+            message,
+            "leave it out of one of the two",
+        );
     }
     Some(ConsentPlace::Cookie(name.clone()))
 }
@@ -256,14 +266,14 @@ fn value_pattern(
 ) -> Option<ValuePattern> {
     let text = text?;
     if !named {
-        report.problem_hint(
+        report.problem(
             path,
             "is the value of nothing",
             "name the cookie in required_cookie, or the header in required_header",
         );
     }
     if text.is_empty() {
-        report.problem_hint(path, "is empty", "leave it out if it does not matter");
+        report.problem(path, "is empty", "leave it out if it does not matter");
     }
     Some(ValuePattern::new(&text))
 }
@@ -289,7 +299,11 @@ pub(super) fn creation(
     for (number, part) in extra_bots.iter().enumerate() {
         let path = element("creation.extra_bots", number);
         if part.trim().is_empty() && !report.broken(&path) {
-            report.problem(&path, "is empty, which is a part of every User-Agent");
+            report.problem(
+                &path,
+                "is empty, which is a part of every User-Agent",
+                "leave it out, or write a part of a name, such as \"monitor\"",
+            );
         }
     }
     let limits = limits(report, raw.per_client, raw.overall, raw.daily);
@@ -297,7 +311,7 @@ pub(super) fn creation(
         names::cookie(report, "creation.adopt_cookie", name);
         if is_ours(name.as_bytes(), cookie.name.as_bytes()) {
             let hint = "the vendor's is \"dressipi_jwt\"";
-            report.problem_hint(
+            report.problem(
                 "creation.adopt_cookie",
                 "is the sidecar's own cookie, which holds no token of the vendor's",
                 hint,

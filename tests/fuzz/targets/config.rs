@@ -3,7 +3,8 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use dressipi_sidecar::config::{Format, load_text};
+use dressipi_sidecar::cli::report::{self, Look};
+use dressipi_sidecar::config::{Format, load_text, show};
 
 use super::Target;
 
@@ -62,6 +63,8 @@ pub const TARGET: Target = Target {
     check,
 };
 
+const LOOK: Look = Look { colour: false };
+
 /// What the corpus gives to secret keys.
 const CANARY: &str = "s3cr3t";
 /// `client_id` is not among them: OAuth's client identifier is public, and shown.
@@ -77,19 +80,22 @@ fn check(input: &[u8]) {
         let mut answer = String::new();
         match &loaded {
             Ok(loaded) => {
-                let _ = write!(answer, "{:?}", loaded.config);
+                let _ = write!(answer, "{:?}{:?}", loaded.config, show(loaded));
+                answer += &report::warnings(loaded, LOOK);
                 for warning in &loaded.warnings {
                     let _ = writeln!(answer, "{warning}");
                 }
             }
             Err(problems) => {
                 assert!(problems.iter().next().is_some(), "refused, and no reason");
+                answer += &report::problems(problems, LOOK);
                 for problem in problems.iter() {
                     assert!(!problem.message.is_empty());
                     let _ = writeln!(answer, "{problem}");
                 }
             }
         }
+        let _ = write!(answer, "{}", report::json("f", &loaded));
         assert!(!secret || !answer.contains(CANARY), "{format:?}: {answer}");
     }
 }
