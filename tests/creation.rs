@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use dressipi_sidecar::simulator::{Endpoint, Fault, FaultKind};
+use dressipi_sidecar::simulator::{Endpoint, ExpiredAs, Fault, FaultKind};
 use futures::future::join_all;
 use reqwest::Method;
 
@@ -205,8 +205,7 @@ async fn invariant_10_while_profiles_are_in_the_making_a_known_visitor_is_refres
     sidecar
         .counts("unpersonalised_requests_total", "creations-busy", 1.0)
         .await;
-    let reject = Fault::once(Endpoint::Resource, FaultKind::RejectToken);
-    dressipi.simulator.add_fault(reject);
+    dressipi.simulator.expire_tokens(ExpiredAs::Unauthorized);
     let again = sidecar.visitor("ada", TOP).send().await.unwrap();
     assert_eq!(profile(again).await, ada, "refreshed meanwhile");
     assert_eq!(

@@ -5,6 +5,7 @@
 mod access_log;
 mod adoption;
 mod canary;
+mod check_live;
 mod cli;
 mod completions;
 mod config_cases;

@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::{EX_CONFIG, print, report};
+use super::{EX_CONFIG, live, print, report};
 use crate::config;
 
-pub(super) fn run(path: &Path, json: bool) -> ExitCode {
+/// `live`: ask what it names, too, and whether a profile may be made without asking.
+pub(super) fn run(path: &Path, json: bool, live: Option<bool>) -> ExitCode {
     let checked = config::load(path, std::env::vars());
     let file = path.display().to_string();
     if json {
@@ -22,7 +23,14 @@ pub(super) fn run(path: &Path, json: bool) -> ExitCode {
         }
     }
     match checked {
-        Ok(_) => ExitCode::SUCCESS,
+        Ok(loaded) => match live.map(|yes| live::run(&loaded.config, yes)) {
+            None | Some(Ok(true)) => ExitCode::SUCCESS,
+            Some(Ok(false)) => ExitCode::FAILURE,
+            Some(Err(error)) => {
+                eprintln!("dressipi-sidecar: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
         Err(problems) if problems.is_unreadable() => ExitCode::FAILURE,
         Err(_) => ExitCode::from(EX_CONFIG),
     }

@@ -7,6 +7,7 @@ mod config;
 mod confine;
 mod demo;
 mod healthcheck;
+mod live;
 mod man;
 pub mod report;
 mod schema;
@@ -56,8 +57,14 @@ enum Command {
         #[arg(short, long, value_name = "FILE", env = "SIDECAR_CONFIG")]
         config: PathBuf,
         /// Print one JSON object in place of text.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "live")]
         json: bool,
+        /// Ask store, Dressipi and upstreams, too, whether they are there and let the sidecar in. Writes nothing.
+        #[arg(long)]
+        live: bool,
+        /// With --live: make the authorize and token calls without asking. They make one profile in the Dressipi account.
+        #[arg(long, requires = "live")]
+        yes: bool,
     },
     /// Look at a configuration.
     Config {
@@ -110,7 +117,12 @@ pub fn main() -> ExitCode {
     confine::confine();
     let result = match Arguments::parse().command {
         Command::Serve { config, upgrade } => serve::run(&config, upgrade),
-        Command::Check { config, json } => return check::run(&config, json),
+        Command::Check {
+            config,
+            json,
+            live,
+            yes,
+        } => return check::run(&config, json, live.then_some(yes)),
         Command::Config { command } => config::run(command),
         Command::Healthcheck(options) => healthcheck::run(&options),
         Command::Simulator {
