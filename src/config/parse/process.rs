@@ -172,7 +172,7 @@ pub(super) fn server(report: &mut Report<'_>, raw: file::Server) -> Server {
             let message =
                 format!("{path:?} cannot be the path of a socket: it must have 1 to 90 bytes");
             let hint = "such as \"/run/dressipi-sidecar/upgrade.sock\"";
-            report.problem_hint(&at("upgrade_socket"), message, hint);
+            report.problem(&at("upgrade_socket"), message, hint);
             return None;
         }
         Some(report.file_path(path))

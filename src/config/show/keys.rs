@@ -234,4 +234,6 @@ fn process(rows: &mut Rows<'_>, config: &Config) {
     rows.put(at, "keepalive_pool", server.keepalive_pool);
     rows.put(at, "resolve_interval", server.resolve_interval);
     rows.put(at, "core_dumps", server.core_dumps);
+    let upgrade_socket = server.upgrade_socket.as_ref();
+    rows.put(at, "upgrade_socket", upgrade_socket);
 }
