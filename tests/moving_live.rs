@@ -263,7 +263,7 @@ async fn a_store_that_is_not_there_is_not_made_to_be_exported() {
         .args(["sessions", "export", "--config"])
         .arg(nowhere)
         .output();
-    assert_eq!(Answer::of(answer.unwrap()).code, Some(78));
+    assert_eq!(Answer::of(answer.unwrap()).code, Some(1));
 }
 
 #[tokio::test]
