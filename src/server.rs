@@ -5,6 +5,7 @@
 //! often waits on pingora's timer: a worker that goes to sleep while its runtime has a timer set has the kernel set one too.
 
 mod follow;
+mod lookout;
 mod reload;
 mod socket;
 mod store;
@@ -36,14 +37,15 @@ use crate::dressipi::{BuildError, Client, CurrentClient};
 use crate::gate::{Census, GateRules, Gated, GatedParts};
 use crate::proxy::{Proxy, ProxyParts, Snapshot, SnapshotError, resolve_forever, resolve_once};
 use crate::session::{
-    FlowRuntime, KeyringError, Manager, OpenRedisError, OpenStoreError, Parts, Store, Vault,
-    VaultError,
+    FlowRuntime, Keyring, KeyringError, Manager, OpenRedisError, OpenStoreError, Parts, Store,
+    Vault, VaultError,
 };
 use crate::telemetry::{AccessLog, AccessLogGuard, History, InFlight, LOOK_INTERVAL, Metrics};
 use crate::tls::FilesError;
 use crate::visitor::{CookieJar, Spent};
 
 pub use self::follow::{FollowError, follow};
+pub use self::lookout::Lookout;
 pub use self::reload::{ReloadError, Reloader};
 pub use self::store::{keys_beside, open_store};
 
@@ -55,6 +57,7 @@ pub struct Running {
     health: Health,
     in_flight: InFlight,
     reloader: Reloader,
+    lookout: Lookout,
     stop_listening: watch::Sender<bool>,
     listeners: JoinSet<()>,
     background: JoinSet<()>,
@@ -138,10 +141,20 @@ const CLOSE_BOUND: Duration = Duration::from_secs(5);
 
 /// Starts a sidecar on the present runtime.
 pub async fn start(config: &Config) -> Result<Running, StartError> {
+    let (store, keyring) = open_store(&config.store).await?;
+    start_on(config, store, keyring).await
+}
+
+/// Starts a sidecar on a store that is open already; what `config` says about a store does not matter.
+pub async fn start_on(
+    config: &Config,
+    store: Arc<dyn Store>,
+    keyring: Keyring,
+) -> Result<Running, StartError> {
+    store::choose_tls_provider();
     let steady = Arc::new(SteadyClock::new(SystemClock.now()));
     let clock: Arc<dyn Clock> = steady.clone();
 
-    let (store, keyring) = open_store(&config.store).await?;
     set_clock(&steady, &*store).await;
     let cookie_keys = keyring.cookie_keys();
     let vault = Vault::new(store.clone(), keyring, config.session.idle_timeout);
@@ -226,6 +239,12 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
         health: health.clone(),
         in_flight: in_flight.clone(),
         reloader,
+        lookout: Lookout {
+            snapshot: snapshot.clone(),
+            manager: manager.clone(),
+            metrics: metrics.clone(),
+            clock: clock.clone(),
+        },
         stop_listening,
         listeners: JoinSet::new(),
         background: JoinSet::new(),
@@ -391,6 +410,11 @@ impl Running {
     /// What takes new configurations into use.
     pub fn reloader(&self) -> &Reloader {
         &self.reloader
+    }
+
+    /// What looks at it from within the process.
+    pub fn lookout(&self) -> &Lookout {
+        &self.lookout
     }
 
     /// Takes the sidecar down: not ready, a pause in which it serves on, no new connections, requests in flight finished
