@@ -42,7 +42,7 @@ struct Fixture {
 }
 
 enum Another {
-    Redis(RedisSettings),
+    Redis(Box<RedisSettings>),
     Memory(Arc<SharedMemoryStore>),
 }
 
@@ -117,7 +117,7 @@ async fn redis_fixture(settings: RedisSettings, servers: impl Any + Send) -> Fix
     let another = settings.clone();
     Fixture {
         store: Arc::new(store),
-        another: Some(Another::Redis(another)),
+        another: Some(Another::Redis(Box::new(another))),
         _keep: Box::new(servers),
     }
 }

@@ -87,6 +87,26 @@ def shop_counts_down_to_the_refresh(bench):
 
 
 @test
+def shop_refreshes_when_the_countdown_is_over_and_nobody_notices(bench):
+    settings = urllib.request.Request(
+        f"{bench.demo.dressipi}/__sim/settings",
+        data=b'{"access_token_lifetime_s": 10}',
+        headers={"content-type": "application/json"},
+    )
+    urllib.request.urlopen(settings).close()
+    page, one, _ = opened(bench)
+    before = profile(one)
+    expect(page.locator("#steps li").filter(has_text="refresh").first).to_be_visible(timeout=PATIENCE_MS)
+    status(one, "Same profile, new token")
+    expect(one.locator("#why")).to_contain_text("refreshed once")
+    assert profile(one) == before
+    totals = ledger(bench)["totals"]
+    # In the background, in time: no call was without a token, and none with an old one.
+    assert (totals["resource"]["unpersonalised"], totals["expired_tokens_received"]) == (0, 0), totals
+    bench.shoot(page, "page")
+
+
+@test
 def shop_gives_another_browser_another_profile(bench):
     _, one, two = opened(bench)
     other, *_ = opened(bench)
@@ -101,6 +121,7 @@ def shop_expires_a_token_and_the_profile_stays(bench):
     press(one, "Expire the token")
     status(one, "Same profile, new token")
     assert profile(one) == before
+    expect(one.locator("#came-expire")).to_contain_text(f"Same profile, new token: {before}")
     state(one, "Active")
     # The other visitor's token is none of it.
     refreshed = {entry["id"][:4]: entry["refreshes"] for entry in ledger(bench)["profiles"]}
