@@ -6,6 +6,7 @@
 
 mod follow;
 mod handover;
+mod lookout;
 mod reload;
 mod socket;
 mod store;
@@ -40,8 +41,8 @@ use crate::dressipi::{BuildError, Client, CurrentClient};
 use crate::gate::{Census, GateRules, Gated, GatedParts};
 use crate::proxy::{Proxy, ProxyParts, Snapshot, SnapshotError, resolve_forever, resolve_once};
 use crate::session::{
-    FlowRuntime, KeyringError, Manager, OpenRedisError, OpenStoreError, Parts, Store, Vault,
-    VaultError,
+    FlowRuntime, Keyring, KeyringError, Manager, OpenRedisError, OpenStoreError, Parts, Store,
+    Vault, VaultError,
 };
 use crate::telemetry::{AccessLog, AccessLogGuard, History, InFlight, LOOK_INTERVAL, Metrics};
 use crate::tls::FilesError;
@@ -49,6 +50,7 @@ use crate::visitor::{CookieJar, Spent};
 
 pub use self::follow::{FollowError, follow};
 pub use self::handover::{TakeError, Taken};
+pub use self::lookout::Lookout;
 pub use self::reload::{ReloadError, Reloader};
 pub use self::store::{keys_beside, open_store};
 
@@ -64,6 +66,7 @@ pub struct Running {
     /// What a successor would get. A socket that is still here is listened on, even if nobody accepts any more.
     sockets: Arc<handover::Sockets>,
     handed_over: Arc<AtomicBool>,
+    lookout: Lookout,
     stop_listening: watch::Sender<bool>,
     listeners: JoinSet<()>,
     background: JoinSet<()>,
@@ -154,14 +157,30 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
 }
 
 /// The same with the sockets of a predecessor, as far as they are for the same addresses.
-pub async fn start_with(
+pub async fn start_with(config: &Config, taken: Option<&mut Taken>) -> Result<Running, StartError> {
+    let (store, keyring) = open_store(&config.store).await?;
+    start_all(config, store, keyring, taken).await
+}
+
+/// Starts a sidecar on a store that is open already; what `config` says about a store does not matter.
+pub async fn start_on(
     config: &Config,
+    store: Arc<dyn Store>,
+    keyring: Keyring,
+) -> Result<Running, StartError> {
+    store::choose_tls_provider();
+    start_all(config, store, keyring, None).await
+}
+
+async fn start_all(
+    config: &Config,
+    store: Arc<dyn Store>,
+    keyring: Keyring,
     mut taken: Option<&mut Taken>,
 ) -> Result<Running, StartError> {
     let steady = Arc::new(SteadyClock::new(SystemClock.now()));
     let clock: Arc<dyn Clock> = steady.clone();
 
-    let (store, keyring) = open_store(&config.store).await?;
     set_clock(&steady, &*store).await;
     let cookie_keys = keyring.cookie_keys();
     let vault = Vault::new(store.clone(), keyring, config.session.idle_timeout);
@@ -264,6 +283,12 @@ pub async fn start_with(
         quit: Arc::default(),
         sockets: Arc::new(offered),
         handed_over,
+        lookout: Lookout {
+            snapshot: snapshot.clone(),
+            manager: manager.clone(),
+            metrics: metrics.clone(),
+            clock: clock.clone(),
+        },
         stop_listening,
         listeners: JoinSet::new(),
         background: JoinSet::new(),
@@ -441,6 +466,11 @@ impl Running {
     /// What takes new configurations into use.
     pub fn reloader(&self) -> &Reloader {
         &self.reloader
+    }
+
+    /// What looks at it from within the process.
+    pub fn lookout(&self) -> &Lookout {
+        &self.lookout
     }
 
     /// Takes the sidecar down: not ready, a pause in which it serves on and asks clients to connect anew, no new connections,

@@ -288,6 +288,46 @@ fn the_demo_shows_a_visitors_own_recommendations_and_what_dressipi_received() {
             !saw.contains("demo-api-key") && !saw.contains(&cookie),
             "{saw}"
         );
+
+        // Past the sidecar, at the shop's own port: how the visitor's session stands, and no secret.
+        let port = addresses[0].rsplit(':').next().unwrap();
+        let standing = http
+            .get(format!("http://{}/demo/visitor?port={port}", addresses[2]))
+            .header("cookie", &cookie)
+            .send()
+            .await
+            .unwrap();
+        let standing = crate::support::json(standing).await;
+        let value = cookie.split('=').nth(1).unwrap();
+        assert!(!standing.to_string().contains(value), "{standing}");
+        assert_eq!(
+            (&standing["state"], &standing["replica"]),
+            (&"active".into(), &1.into()),
+            "{standing}"
+        );
+        let refresh_in = standing["token"]["refresh_in_ms"].as_i64().unwrap();
+        let ends_in = standing["token"]["ends_in_ms"].as_i64().unwrap();
+        assert!(0 < refresh_in && refresh_in < ends_in && ends_in <= 60_000);
+
+        let start = async |origin: &str| {
+            http.post(format!("http://{}/demo/replica", addresses[2]))
+                .header("origin", origin)
+                .send()
+                .await
+                .unwrap()
+        };
+        assert_eq!(start("http://shop.example").await.status(), 403);
+        let started = crate::support::json(start(&format!("http://{}", addresses[0])).await).await;
+        let second = started["replicas"][1].as_u64().unwrap();
+        let there = http
+            .get(format!(
+                "http://127.0.0.1:{second}/api/items/top?client_id=demo"
+            ))
+            .header("cookie", &cookie)
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(crate::support::json(there).await["profile"], top["profile"]);
     });
     let id = demo.id().to_string();
     assert!(

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use dressipi_sidecar::clock::Timestamp;
 use dressipi_sidecar::session::MemoryStore;
 use dressipi_sidecar::session::RedbStore;
+use dressipi_sidecar::session::SharedMemoryStore;
 use dressipi_sidecar::session::{
     Census, Entry, Found, PutError, StateTag, Store, StoreError, Stored, Version,
 };
@@ -36,15 +37,22 @@ const HOUR: Duration = Duration::from_secs(3600);
 struct Fixture {
     store: Arc<dyn Store>,
     /// How another replica reaches the same store, if it can.
-    another: Option<RedisSettings>,
+    another: Option<Another>,
     _keep: Box<dyn Any + Send>,
+}
+
+enum Another {
+    Redis(Box<RedisSettings>),
+    Memory(Arc<SharedMemoryStore>),
 }
 
 impl Fixture {
     /// The same data, as another replica sees it.
     async fn another(&self) -> Arc<dyn Store> {
-        let settings = self.another.as_ref().expect("a store that can be shared");
-        Arc::new(RedisStore::open(settings).await.unwrap())
+        match self.another.as_ref().expect("a store that can be shared") {
+            Another::Redis(settings) => Arc::new(RedisStore::open(settings).await.unwrap()),
+            Another::Memory(store) => Arc::new(store.another()),
+        }
     }
 }
 
@@ -52,6 +60,15 @@ async fn memory() -> Fixture {
     Fixture {
         store: Arc::new(MemoryStore::new(10_000)),
         another: None,
+        _keep: Box::new(()),
+    }
+}
+
+async fn memory_in_common() -> Fixture {
+    let store = Arc::new(SharedMemoryStore::new(10_000));
+    Fixture {
+        store: store.clone(),
+        another: Some(Another::Memory(store)),
         _keep: Box::new(()),
     }
 }
@@ -100,7 +117,7 @@ async fn redis_fixture(settings: RedisSettings, servers: impl Any + Send) -> Fix
     let another = settings.clone();
     Fixture {
         store: Arc::new(store),
-        another: Some(another),
+        another: Some(Another::Redis(Box::new(another))),
         _keep: Box::new(servers),
     }
 }
@@ -196,8 +213,16 @@ macro_rules! each_shared_rule {
     };
 }
 
-store_contract!(memory, redb, redis, redis_sentinel, redis_cluster);
+store_contract!(
+    memory,
+    memory_in_common,
+    redb,
+    redis,
+    redis_sentinel,
+    redis_cluster
+);
 shared_store_contract!(
+    memory_in_common: memory_shared,
     redis: redis_shared,
     redis_sentinel: redis_sentinel_shared,
     redis_cluster: redis_cluster_shared

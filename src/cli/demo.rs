@@ -1,15 +1,23 @@
-//! `demo`: simulator, shop and sidecar in one process, with the configuration of `config/demo.toml`.
+//! `demo`: simulator, shop and sidecar in one process, with the configuration of `config/demo.toml`; a second sidecar on the same
+//! store when the page asks for one.
+
+mod replicas;
+mod window;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
 
+use self::replicas::Replicas;
 use crate::config::Format;
-use crate::simulator::{Shop, Simulator, SimulatorConfig, system_clock};
-use crate::{config, server, telemetry};
+use crate::simulator::{SHOP_HOST, Shop, Simulator, SimulatorConfig, system_clock};
+use crate::{config, telemetry};
 
 const CONFIG: &str = include_str!("../../config/demo.toml");
+/// So that nobody has to wait long to see a refresh.
+const TOKEN_LIFETIME_S: u64 = 60;
 
 pub(super) fn run() -> anyhow::Result<()> {
     let loaded = config::load_text(
@@ -24,7 +32,11 @@ pub(super) fn run() -> anyhow::Result<()> {
 }
 
 async fn demo(config: &config::Config) -> anyhow::Result<()> {
-    let simulator = Simulator::new(SimulatorConfig::default(), system_clock());
+    let settings = SimulatorConfig {
+        access_token_lifetime_s: TOKEN_LIFETIME_S,
+        ..SimulatorConfig::default()
+    };
+    let simulator = Simulator::new(settings, system_clock());
     let base_url = &config.dressipi.base_url;
     let at_dressipi = bind(base_url.host(), base_url.port()).await?;
     let shop = config
@@ -32,15 +44,22 @@ async fn demo(config: &config::Config) -> anyhow::Result<()> {
         .first()
         .context("the demo's configuration needs an upstream for the shop")?;
     let at_shop = bind(&shop.host, shop.port).await?;
-    let running = server::start(config).await?;
+    let replicas = Arc::new(Replicas::start(config).await?);
 
-    tokio::spawn(simulator.clone().serve(at_dressipi, std::future::pending()));
-    tokio::spawn(async move { axum::serve(at_shop, Shop::new(simulator).router()).await });
+    let pages = Shop::new(simulator.clone())
+        .reached_at(shop.port)
+        .with_visitor_cookie(&config.cookie.name);
+    let window = window::router(simulator.clone(), replicas.clone());
+    let router = pages.router().merge(window);
+    tokio::spawn(simulator.serve(at_dressipi, std::future::pending()));
+    tokio::spawn(async move { axum::serve(at_shop, router).await });
 
+    let front = replicas.front();
     println!(
-        "\n  Open http://{}/ in a browser.\n",
-        running.addresses()[0]
+        "\n  Open http://{SHOP_HOST}:{}/ in a browser.\n",
+        front.port()
     );
+    println!("  The same, for one visitor     http://{front}/  (where that name is not known)");
     println!(
         "  The shop behind the sidecar   http://{}:{}",
         shop.host, shop.port
@@ -48,12 +67,12 @@ async fn demo(config: &config::Config) -> anyhow::Result<()> {
     println!(
         "  A stand-in for Dressipi       {base_url}  (what it has seen: {base_url}/__sim/ledger)"
     );
-    if let Some(admin) = running.admin() {
+    if let Some(admin) = replicas.admin() {
         println!("  How the sidecar is            http://{admin}/status");
     }
     println!("\n  Ctrl-C ends it.\n");
     super::stop_signal().await?;
-    running.stop().await;
+    replicas.stop().await;
     Ok(())
 }
 

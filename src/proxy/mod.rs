@@ -12,6 +12,7 @@ mod identity;
 mod names;
 mod path;
 mod peer;
+mod recognise;
 mod replay;
 mod rescue;
 mod route;
@@ -22,5 +23,6 @@ mod upgrade;
 
 pub use identity::AnonymousReason;
 pub use peer::{PeerError, resolve_forever, resolve_new, resolve_once};
+pub use recognise::{Recognised, recognise};
 pub use service::{Proxy, ProxyParts};
 pub use snapshot::{Snapshot, SnapshotError};

@@ -11,8 +11,7 @@ use crate::session::{
 
 /// Opens the store and its keyring; chooses the process's TLS provider before anything connects.
 pub async fn open_store(settings: &StoreSettings) -> Result<(Arc<dyn Store>, Keyring), StartError> {
-    // Fails only where one is installed already, and then that one will do.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    choose_tls_provider();
     match settings.clone() {
         StoreSettings::Memory {
             max_visitors,
@@ -45,6 +44,11 @@ pub async fn open_store(settings: &StoreSettings) -> Result<(Arc<dyn Store>, Key
             Ok((Arc::new(store), keyring))
         }
     }
+}
+
+pub(super) fn choose_tls_provider() {
+    // Fails only where one is installed already, and then that one will do.
+    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 fn open_file(

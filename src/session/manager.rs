@@ -5,6 +5,7 @@
 //! written later, and holds visitors back after failures. Flows run detached from the request that began them.
 
 mod erasing;
+mod life;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +36,8 @@ use super::waiters::Waiters;
 use crate::clock::{Clock, Timestamp};
 use crate::oauth::{AuthorizationServer, TokenFingerprint, VendorToken};
 use crate::visitor::{Limit, VisitorId, VisitorKey};
+
+pub use life::{Life, TokenLife};
 
 /// The session manager. Cloning it gives another handle to the same one.
 #[derive(Clone)]

@@ -17,6 +17,7 @@ mod keyring_file;
 mod lease;
 mod manager;
 mod memory;
+mod memory_shared;
 pub mod moving;
 mod observer;
 mod performer;
@@ -58,8 +59,9 @@ pub use freshness::{Freshness, Schedule};
 pub use keyring::{
     Created, Keyring, KeyringError, LineError, OpenError, generate_key_line, loose_mode,
 };
-pub use manager::{Manager, Parts, Rejection};
+pub use manager::{Life, Manager, Parts, Rejection, TokenLife};
 pub use memory::MemoryStore;
+pub use memory_shared::SharedMemoryStore;
 pub use observer::{Call, LeaseEvent, Observer, StoreCall, Unobserved};
 pub use policy::{OnLost, Policy, Replicas, Settings, StoreSettings};
 pub use record::{Age, State, VisitorSession};

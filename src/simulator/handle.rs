@@ -145,6 +145,11 @@ impl Simulator {
         self.world().model.expire_tokens(as_what);
     }
 
+    /// Makes this access token count as expired: a resource endpoint answers it 401.
+    pub fn expire_token(&self, token: &str) {
+        self.world().model.reject(token);
+    }
+
     /// Ends all refresh tokens issued so far.
     pub fn revoke_refresh_tokens(&self) {
         self.world().model.revoke_refresh_tokens();

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::faults::Endpoint;
+
 /// Everything the simulator knows, at one moment.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Ledger {
@@ -110,6 +112,8 @@ pub struct RequestEntry {
     pub at_ms: u64,
     /// The method.
     pub method: String,
+    /// What was asked for; `None`: neither OAuth nor a resource.
+    pub call: Option<Endpoint>,
     /// The path, without the query.
     pub path: String,
     /// The query; withheld for OAuth endpoints.

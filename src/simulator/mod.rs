@@ -43,4 +43,4 @@ pub use handle::Simulator;
 pub use ledger::{Ledger, MaxConcurrent, ProfileEntry, RequestEntry, ResourceTotals, Totals};
 pub use mask::{fingerprint, mask};
 pub use model::ExpiredAs;
-pub use shop::Shop;
+pub use shop::{SHOP_HOST, Shop, is_own_host};

@@ -21,7 +21,10 @@ pub(super) async fn authorize(State(simulator): State<Simulator>, request: Reque
         return refusal;
     }
     let plan = simulator.take_faults(Endpoint::Authorize);
-    let mut outcome = Outcome::default();
+    let mut outcome = Outcome {
+        call: Some(Endpoint::Authorize),
+        ..Default::default()
+    };
     if let Some(response) = before_commit(&simulator, &plan, request.headers(), &mut outcome).await
     {
         simulator.world().tally.authorize_result("fault");
@@ -59,7 +62,10 @@ pub(super) async fn token(State(simulator): State<Simulator>, request: Request) 
         _ => (Endpoint::Token, "other"),
     };
     let plan = simulator.take_faults(endpoint);
-    let mut outcome = Outcome::default();
+    let mut outcome = Outcome {
+        call: Some(endpoint),
+        ..Default::default()
+    };
     if let Some(response) = before_commit(&simulator, &plan, &parts.headers, &mut outcome).await {
         simulator.world().tally.token_result(grant, "fault");
         return noted(response, outcome);

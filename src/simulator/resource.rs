@@ -36,6 +36,7 @@ pub(super) async fn serve(State(simulator): State<Simulator>, request: Request) 
     let verdict = simulator.judge(token.as_deref());
     let plan = simulator.take_faults(Endpoint::Resource);
     let mut outcome = Outcome {
+        call: Some(Endpoint::Resource),
         profile: token
             .as_deref()
             .and_then(|token| simulator.profile_of_token(token)),

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, header};
 
+use super::faults::Endpoint;
 use super::ledger::{MaxConcurrent, RequestEntry, Totals};
 use super::mask::masked_headers;
 use super::model::Verdict;
@@ -28,6 +29,7 @@ pub(super) enum Class {
 /// What a handler found out about its request, on its way to the ledger.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Outcome {
+    pub(super) call: Option<Endpoint>,
     pub(super) profile: Option<String>,
     pub(super) event_id: Option<String>,
     pub(super) personalised: Option<bool>,
@@ -212,6 +214,7 @@ impl Logged {
             method: self.method.to_string(),
             path: self.path.to_string(),
             query: self.query.as_deref().map(ToOwned::to_owned),
+            call: self.outcome.call,
             headers: masked_headers(&self.headers),
             status: self.status.map(|status| status.as_u16()),
             profile: self.outcome.profile.clone(),

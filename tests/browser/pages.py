@@ -1,4 +1,4 @@
-"""The demo and the status page, as people see them: each test has a demo process and a browser of its own.
+"""The status page as people see it, and what all browser tests have in common: each has a demo process and visitors of its own.
 
 A line on the browser's console that is an error fails the test. Run it with tests/browser/run.
 """
@@ -44,6 +44,8 @@ class Demo:
         front, dressipi, shop, admin = free_ports(4)
         self.front, self.admin = (f"http://127.0.0.1:{port}" for port in (front, admin))
         self.dressipi = f"http://127.0.0.1:{dressipi}"
+        # The name under which two visitors fit into one window.
+        self.named = f"http://shop.localhost:{front}"
         environment = os.environ | {
             "SIDECAR__LISTENERS__0__ADDRESS": f"127.0.0.1:{front}",
             "SIDECAR__DRESSIPI__BASE_URL": self.dressipi,
@@ -156,7 +158,7 @@ def status_page_says_that_it_is_old_when_the_sidecar_is_gone(bench):
     bench.shoot(page, "page")
 
 
-def main():
+def main(tests):
     parser = argparse.ArgumentParser()
     parser.add_argument("--binary", required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True)
@@ -167,7 +169,7 @@ def main():
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
         )
-        for function in TESTS:
+        for function in tests:
             name = function.__name__
             if arguments.filter not in name:
                 continue
@@ -192,4 +194,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main(TESTS)

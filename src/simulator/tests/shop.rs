@@ -1,23 +1,62 @@
 #![allow(clippy::unwrap_used, reason = "a failed test may panic")]
 
-use super::support::{Answer, Fixture, TOP};
+use super::support::{AUTHORIZE, Answer, Fixture, TOP};
 
 #[tokio::test]
-async fn the_page_needs_nothing_from_elsewhere_and_its_policy_holds_its_own_script() {
+async fn the_pages_need_nothing_from_elsewhere_and_their_policies_hold_their_own_script() {
     let at = Fixture::start().await;
-    let page = Answer::read(at.shop().await, "GET", "/", "", "")
+    let shop = at.shop().await;
+    for path in ["/", "/visitor"] {
+        let page = Answer::read(shop, "GET", path, "", "").await.unwrap();
+        assert!(page.status == 200 && page.head.contains("content-type: text/html"));
+        let policy = page
+            .head
+            .lines()
+            .find(|line| line.starts_with("content-security-policy"))
+            .unwrap();
+        // The digest of nothing would mean that the page's script was not found.
+        assert!(policy.contains("script-src 'sha256-") && !policy.contains("47deqpj8hbsa"));
+        assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors"));
+        assert!(!policy.contains("unsafe") && !policy.contains("https:"));
+        let text = String::from_utf8(page.body).unwrap();
+        assert!(
+            !text.contains("https://") && !text.contains("<script ") && !text.contains(" style=")
+        );
+        assert!(!text.contains("{{"), "everything is filled in");
+    }
+}
+
+#[tokio::test]
+async fn one_visitors_token_expires_and_the_others_do_not() {
+    let at = Fixture::start().await;
+    let (one, two) = (at.token_set().await, at.token_set().await);
+    let carried = |token: &str| format!("x-dressipi-jwt: {token}\r\n");
+    let headers = format!(
+        "sec-fetch-site: same-origin\r\n{}",
+        carried(&one.access_token)
+    );
+    Answer::read(at.shop().await, "POST", "/shop/expire-token", &headers, "")
         .await
         .unwrap();
-    assert!(page.status == 200 && page.head.contains("content-type: text/html"));
-    let policy = page
-        .head
-        .lines()
-        .find(|line| line.starts_with("content-security-policy"))
-        .unwrap();
-    // The digest of nothing would mean that the page's script was not found.
-    assert!(policy.contains("script-src 'sha256-") && !policy.contains("47deqpj8hbsa"));
-    let text = String::from_utf8(page.body).unwrap();
-    assert!(!text.contains("https://") && !text.contains("<script ") && !text.contains(" style="));
+    for (token, status) in [(&one.access_token, 401), (&two.access_token, 200)] {
+        assert_eq!(at.get(TOP, &carried(token)).await.status, status);
+    }
+}
+
+#[tokio::test]
+async fn a_lost_answer_costs_a_profile_and_meets_one_authorize_call() {
+    let at = Fixture::start().await;
+    let shop = at.shop().await;
+    for (headers, told) in [("", 403), ("sec-fetch-site: same-origin\r\n", 200)] {
+        let answer = Answer::read(shop, "POST", "/shop/lose-answer", headers, "")
+            .await
+            .unwrap();
+        assert_eq!(answer.status, told);
+    }
+    let lost = Answer::read(at.address, "GET", AUTHORIZE, "", "").await;
+    assert!(lost.is_none());
+    assert_eq!(at.simulator.totals().profiles, 1);
+    assert_eq!(at.get(AUTHORIZE, "").await.status, 200);
 }
 
 #[tokio::test]
