@@ -371,9 +371,21 @@ impl World {
         if !self.is_kept() && in_hand {
             let certain = self.confirmed.as_ref();
             let certain = certain.filter(|_| self.confirmed == self.stored);
-            let confirmed = refresh_in(certain);
-            let confirmed = confirmed.filter(|confirmed| !self.refused.contains(confirmed));
-            self.newest_received = confirmed.map(|confirmed| (self.profile, confirmed));
+            let certain = certain.map(|(_, bytes)| codec::decode(bytes).unwrap());
+            // What others have in memory and is newer takes its place.
+            let unsaved = self.processes.iter().filter_map(|one| one.unsaved.as_ref());
+            let left = certain.map(|certain| {
+                unsaved.fold(certain, |left, bytes| {
+                    let unsaved = codec::decode(bytes).unwrap();
+                    match unsaved.is_to_be_written_over(&left) {
+                        true => unsaved,
+                        false => left,
+                    }
+                })
+            });
+            let left = left.as_ref().and_then(refresh_of);
+            let left = left.filter(|left| !self.refused.contains(left));
+            self.newest_received = left.map(|left| (self.profile, left));
         }
     }
 
