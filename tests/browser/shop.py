@@ -173,6 +173,7 @@ def shop_lets_a_visitor_opt_out_and_back_in(bench):
     status(one, "You have opted out")
     expect(one.locator("#profile")).to_have_text("nobody")
     assert {cookie["name"] for cookie in page.context.cookies(bench.demo.named)} == {"dressipi_dnt"}
+    expect(one.get_by_role("button", name="Expire the token")).to_be_disabled()
     state(two, "Active")
     bench.shoot(page, "out")
     press(one, "Opt back in")
