@@ -206,7 +206,7 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
         following,
         client,
         vault,
-        identity_key,
+        identity_key: identity_key.clone(),
         census: census.clone(),
         admin_token: admin_token.clone(),
         clock: clock.clone(),
@@ -268,6 +268,11 @@ pub async fn start(config: &Config) -> Result<Running, StartError> {
             metrics,
             in_flight,
             token: admin_token,
+            identity_key,
+            visitor_of_cookie: {
+                let snapshot = snapshot.clone();
+                Arc::new(move |value| snapshot.load().visitor_of_cookie(value))
+            },
         })
         .router();
         running.background.spawn(async move {

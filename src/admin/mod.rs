@@ -2,10 +2,12 @@
 //! says anything about Dressipi's health in readiness: a pod that is taken out cannot help.
 
 mod bearer;
+mod description;
 mod health;
 mod problem;
 mod sessions;
 
+pub use description::DESCRIPTION;
 pub use health::{Health, NotReady};
 
 use std::sync::Arc;
@@ -16,11 +18,13 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 
+use self::problem::Problem;
 use crate::secret::Secret;
 use crate::session::Manager;
 use crate::telemetry::{InFlight, Metrics, Reading};
+use crate::visitor::{IdentityKey, VisitorKey};
 
 /// What the admin listener tells about.
 #[derive(Clone)]
@@ -38,7 +42,14 @@ pub struct AdminParts {
     pub in_flight: InFlight,
     /// The bearer token for `/sessions…`; without one nobody may use it.
     pub token: Arc<ArcSwapOption<Secret>>,
+    /// What turns ids from outside into visitor keys.
+    pub identity_key: Arc<IdentityKey>,
+    /// Whom a visitor cookie's value names, however old the cookie is.
+    pub visitor_of_cookie: VisitorOfCookie,
 }
+
+/// Tells whom a visitor cookie's value names.
+pub type VisitorOfCookie = Arc<dyn Fn(&[u8]) -> Option<VisitorKey> + Send + Sync>;
 
 impl Admin {
     /// An admin listener of `parts`.
@@ -48,13 +59,39 @@ impl Admin {
 
     /// Its routes.
     pub fn router(self) -> Router {
-        Router::new()
-            .route("/livez", get(|| async { "ok\n" }))
-            .route("/readyz", get(ready))
-            .route("/metrics", get(metrics))
-            .nest("/sessions", sessions::router(&self))
+        let router = open_routes()
+            .into_iter()
+            .fold(Router::new(), |router, (path, methods)| {
+                router.route(path, methods)
+            });
+        router
+            .nest(SESSIONS, sessions::router(&self))
+            .fallback(Problem::not_found)
+            .method_not_allowed_fallback(Problem::not_allowed)
             .with_state(self)
     }
+
+    /// The paths of its routes, as the description writes them.
+    pub fn paths() -> impl Iterator<Item = String> {
+        let open = open_routes().into_iter().map(|(path, _)| path.to_owned());
+        let sessions = sessions::routes().into_iter().map(|(path, _)| match path {
+            "/" => SESSIONS.to_owned(),
+            path => format!("{SESSIONS}{path}"),
+        });
+        open.chain(sessions)
+    }
+}
+
+const SESSIONS: &str = "/sessions";
+
+/// What asks for no token.
+fn open_routes() -> [(&'static str, MethodRouter<Admin>); 4] {
+    [
+        ("/livez", get(|| async { "ok\n" })),
+        ("/readyz", get(ready)),
+        ("/metrics", get(metrics)),
+        ("/openapi.json", get(description::describe)),
+    ]
 }
 
 async fn ready(State(Admin(parts)): State<Admin>) -> Response {

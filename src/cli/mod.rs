@@ -62,7 +62,7 @@ enum Command {
     Demo,
     /// Print a new sealing key, for session.keys_file.
     Keygen,
-    /// Move visitor sessions between stores.
+    /// Move visitor sessions between stores; list, show, revoke and erase them.
     Sessions {
         #[command(subcommand)]
         command: sessions::Command,

@@ -5,6 +5,11 @@
 //! written later, and holds visitors back after failures. Flows run detached from the request that began them.
 
 mod erasing;
+mod looking;
+mod revoking;
+
+pub use looking::{FindError, SessionPage};
+pub use revoking::RevokeError;
 
 use std::sync::Arc;
 use std::time::Duration;

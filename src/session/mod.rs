@@ -19,6 +19,7 @@ mod manager;
 mod memory;
 pub mod moving;
 mod observer;
+mod overview;
 mod performer;
 mod policy;
 mod record;
@@ -33,6 +34,7 @@ mod redis_connect;
 mod redis_keys;
 mod redis_line;
 mod redis_link;
+mod redis_list;
 mod redis_map;
 mod redis_news;
 mod redis_nodes;
@@ -58,9 +60,10 @@ pub use freshness::{Freshness, Schedule};
 pub use keyring::{
     Created, Keyring, KeyringError, LineError, OpenError, generate_key_line, loose_mode,
 };
-pub use manager::{Manager, Parts, Rejection};
+pub use manager::{FindError, Manager, Parts, Rejection, RevokeError, SessionPage};
 pub use memory::MemoryStore;
 pub use observer::{Call, LeaseEvent, Observer, StoreCall, Unobserved};
+pub use overview::{InMemory, Overview, SessionFacts, TokenFacts};
 pub use policy::{OnLost, Policy, Replicas, Settings, StoreSettings};
 pub use record::{Age, State, VisitorSession};
 pub use recovery::{Marker, Recovery};
