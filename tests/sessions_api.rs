@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use dressipi_sidecar::session::generate_key_line;
 use dressipi_sidecar::simulator::{Endpoint, Fault, FaultKind};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -403,11 +404,11 @@ async fn a_store_that_is_down_is_no_unknown_visitor() {
     let server = RedisServer::start();
     let dressipi = Dressipi::start().await;
     let folder = tempfile::tempdir().unwrap();
-    let sidecar = crate::redis_serving::on_redis(
-        &dressipi,
-        folder.path(),
-        &format!("redis.url = {:?}\nmax_wait = \"1s\"", server.url()),
-    );
+    let keys = folder.path().join("keys");
+    std::fs::write(&keys, generate_key_line()).unwrap();
+    let redis = format!("redis.url = {:?}\nredis.timeout = \"1s\"", server.url());
+    let session = format!("store = \"redis\"\nkeys_file = {keys:?}\n{redis}");
+    let sidecar = Sidecar::behind(&dressipi).session(&session);
     let sidecar = sidecar.admin_keys(ADMIN_KEYS).start().await;
     visit(&sidecar, "ada").await.unwrap();
     let key = sidecar.key_of("ada").await;

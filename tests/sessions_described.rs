@@ -135,14 +135,16 @@ async fn what_is_described_is_what_comes() {
         );
         profile(request.send().await.unwrap()).await.unwrap();
     }
-    std::fs::write(folder.path().join("hooks.py"), HOOKS).unwrap();
-    std::fs::write(folder.path().join("schemathesis.toml"), SETTINGS).unwrap();
+    let write = |name, text| std::fs::write(folder.path().join(name), text).unwrap();
+    // Of a description that it fetches, schemathesis leaves out where it was fetched from.
+    write("openapi.json", DESCRIPTION);
+    write("hooks.py", HOOKS);
+    write("schemathesis.toml", SETTINGS);
     let examples = std::env::var("SIDECAR_TEST_EXAMPLES").unwrap_or_else(|_| EXAMPLES.into());
+    let url = format!("http://{}", sidecar.admin_address());
+    let token = format!("Authorization: Bearer {ADMIN_TOKEN}");
     let mut command = Command::new("schemathesis");
-    command
-        .arg("run")
-        .arg(format!("http://{}/openapi.json", sidecar.admin_address()));
-    command.args(["--header", &format!("Authorization: Bearer {ADMIN_TOKEN}")]);
+    command.args(["run", "openapi.json", "--url", &url, "--header", &token]);
     command.args(["--max-examples", &examples, "--seed", "1"]);
     command
         .args(["--no-color", "--generation-database", "none"])
@@ -162,6 +164,8 @@ async fn what_is_described_is_what_comes() {
         "{said}\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
+    let operations: usize = described().values().map(BTreeSet::len).sum();
+    assert!(said.contains(&format!("Tested: {operations}\n")), "{said}");
     println!("{said}");
     sidecar.stop().await;
 }
