@@ -278,6 +278,39 @@ async fn a_revoked_token_set_is_refreshed_by_the_next_request_and_the_profile_st
     sidecar.stop().await;
 }
 
+/// Invariant 3: the record is written by both, and the newer token set stays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn invariant_3_a_refresh_under_way_outlives_a_revocation() {
+    let dressipi = Dressipi::start().await;
+    let sidecar = start(&dressipi).await;
+    let before = visit(&sidecar, "ada").await;
+    let key = sidecar.key_of("ada").await;
+    let (show, revoke) = (format!("/{key}"), format!("/{key}/revoke"));
+    let revoked = async || sidecar.sessions(Method::POST, &revoke).await.status;
+    assert_eq!(revoked().await, 204);
+    let delay = FaultKind::DelayAfterCommit { ms: 1500 };
+    dressipi
+        .simulator
+        .add_fault(Fault::always(Endpoint::Refresh, delay));
+    let request = tokio::spawn(sidecar.visitor("ada", TOP).send());
+    // Dressipi has put another refresh token in the old one's place, and nobody here knows it yet.
+    eventually("the refresh is under way", async || {
+        refreshes(&dressipi) == 1
+    })
+    .await;
+    assert_eq!(revoked().await, 204);
+    let shown = sidecar.sessions(Method::GET, &show).await.body;
+    assert_eq!(shown["tokens"]["generation"], 0);
+    assert_eq!(profile(request.await.unwrap().unwrap()).await, before);
+    assert_eq!(visit(&sidecar, "ada").await, before);
+    let shown = sidecar.sessions(Method::GET, &show).await.body;
+    assert_eq!(shown["tokens"]["generation"], 1);
+    let totals = dressipi.simulator.totals();
+    assert_eq!((totals.profiles, totals.refresh_reuse), (1, 0));
+    assert_eq!(totals.token_calls_of("refresh_token", "ok"), 1);
+    sidecar.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_has_no_token_set_has_none_to_revoke() {
     let dressipi = Dressipi::start().await;
