@@ -260,7 +260,7 @@ async fn start_all(
         following,
         client,
         vault,
-        identity_key,
+        identity_key: identity_key.clone(),
         census: census.clone(),
         admin_token: admin_token.clone(),
         clock: clock.clone(),
@@ -341,6 +341,11 @@ async fn start_all(
             quit: running.quit.clone(),
             started: clock.now(),
             token: admin_token,
+            identity_key,
+            visitor_of_cookie: {
+                let snapshot = snapshot.clone();
+                Arc::new(move |value| snapshot.load().visitor_of_cookie(value))
+            },
         })
         .router();
         running.background.spawn(async move {

@@ -317,6 +317,8 @@ async fn a_cached_visitor_asks_nothing_of_redis_a_known_one_once_and_a_new_one_a
     let asked = async |process: &Process| {
         let commands = || {
             let points = stage.gate.points().into_iter();
+            // The sweep of expired records comes a second after the start, and no request waits for it.
+            let points = points.filter(|point| point != "redis ZRANGEBYSCORE");
             points.filter(|point| point.starts_with("redis")).count()
         };
         let before = commands();

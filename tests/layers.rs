@@ -135,6 +135,7 @@ fn pure_modules_do_no_io() {
         "session/flow",
         "session/freshness.rs",
         "session/record.rs",
+        "session/overview.rs",
         "session/codec.rs",
         "session/moving/format.rs",
         "session/moving/summary.rs",

@@ -10,7 +10,7 @@ use crate::support::{Dressipi, Process, Sidecar, SidecarBuilder, eventually, pro
 const TOP: &str = "/api/items/top?client_id=demo";
 
 /// A sidecar on Redis, with a keyring in `folder`.
-fn on_redis(dressipi: &Dressipi, folder: &Path, redis: &str) -> SidecarBuilder {
+pub fn on_redis(dressipi: &Dressipi, folder: &Path, redis: &str) -> SidecarBuilder {
     let keys_file = folder.join("keys");
     if !keys_file.exists() {
         std::fs::write(&keys_file, generate_key_line()).unwrap();

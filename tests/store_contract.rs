@@ -160,6 +160,7 @@ macro_rules! store_contract {
                 concurrent_writes_to_different_keys_all_land,
                 values_of_any_size_up_to_64_kib_come_back_whole,
                 a_scan_finds_every_record_once_while_nothing_changes,
+                a_list_has_the_first_records_of_a_range_in_order,
                 an_open_store_checks_well,
                 a_closed_store_says_that_it_is_closed,
                 who_meets_a_closing_store_gets_an_answer,

@@ -1,7 +1,7 @@
 //! Who may use `/sessions…`: whoever sends the configured bearer token (RFC 6750), and nobody where none is configured.
 
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -12,10 +12,13 @@ use crate::secret::Secret;
 
 /// Lets a request pass that has the token.
 pub(super) async fn require(State(admin): State<Admin>, request: Request, next: Next) -> Response {
-    match admit(request.headers(), admin.0.token.load().as_deref()) {
+    let mut answer = match admit(request.headers(), admin.0.token.load().as_deref()) {
         Ok(()) => next.run(request).await,
         Err(problem) => challenge(problem),
-    }
+    };
+    let no_store = HeaderValue::from_static("no-store");
+    answer.headers_mut().insert(CACHE_CONTROL, no_store);
+    answer
 }
 
 /// The answer to somebody who may not, with what they would need.

@@ -3,6 +3,7 @@
 
 mod bearer;
 mod config_state;
+mod description;
 mod health;
 mod problem;
 mod quit;
@@ -10,6 +11,7 @@ mod sessions;
 mod status;
 
 pub use config_state::{ConfigState, Present, Refused};
+pub use description::DESCRIPTION;
 pub use health::{Health, NotReady};
 pub use status::UpstreamFacts;
 
@@ -21,13 +23,15 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Redirect, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use tokio::sync::Notify;
 
+use self::problem::Problem;
 use crate::clock::{Clock, Timestamp};
 use crate::secret::Secret;
 use crate::session::Manager;
 use crate::telemetry::{History, InFlight, Metrics, Reading};
+use crate::visitor::{IdentityKey, VisitorKey};
 
 /// What the admin listener tells about.
 #[derive(Clone)]
@@ -57,7 +61,14 @@ pub struct AdminParts {
     pub started: Timestamp,
     /// The bearer token for `/sessions…`; without one nobody may use it.
     pub token: Arc<ArcSwapOption<Secret>>,
+    /// What turns ids from outside into visitor keys.
+    pub identity_key: Arc<IdentityKey>,
+    /// Whom a visitor cookie's value names, however old the cookie is.
+    pub visitor_of_cookie: VisitorOfCookie,
 }
+
+/// Tells whom a visitor cookie's value names.
+pub type VisitorOfCookie = Arc<dyn Fn(&[u8]) -> Option<VisitorKey> + Send + Sync>;
 
 impl Admin {
     /// An admin listener of `parts`.
@@ -67,16 +78,42 @@ impl Admin {
 
     /// Its routes.
     pub fn router(self) -> Router {
-        Router::new()
-            .route("/livez", get(|| async { "ok\n" }))
-            .route("/readyz", get(ready))
-            .route("/metrics", get(metrics))
-            .route("/status", get(status::status))
-            .route("/quit", post(quit::quit))
-            .route("/", get(async || Redirect::temporary("/status")))
-            .nest("/sessions", sessions::router(&self))
+        let router = open_routes()
+            .into_iter()
+            .fold(Router::new(), |router, (path, methods)| {
+                router.route(path, methods)
+            });
+        router
+            .nest(SESSIONS, sessions::router(&self))
+            .fallback(Problem::not_found)
+            .method_not_allowed_fallback(Problem::not_allowed)
             .with_state(self)
     }
+
+    /// The paths of its routes, as the description writes them.
+    pub fn paths() -> impl Iterator<Item = String> {
+        let open = open_routes().into_iter().map(|(path, _)| path.to_owned());
+        let sessions = sessions::routes().into_iter().map(|(path, _)| match path {
+            "/" => SESSIONS.to_owned(),
+            path => format!("{SESSIONS}{path}"),
+        });
+        open.chain(sessions)
+    }
+}
+
+const SESSIONS: &str = "/sessions";
+
+/// What asks for no token, or does so by itself.
+fn open_routes() -> [(&'static str, MethodRouter<Admin>); 7] {
+    [
+        ("/", get(async || Redirect::temporary("/status"))),
+        ("/status", get(status::status)),
+        ("/quit", post(quit::quit)),
+        ("/livez", get(|| async { "ok\n" })),
+        ("/readyz", get(ready)),
+        ("/metrics", get(metrics)),
+        ("/openapi.json", get(description::describe)),
+    ]
 }
 
 async fn ready(State(Admin(parts)): State<Admin>) -> Response {

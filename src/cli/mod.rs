@@ -102,7 +102,7 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         directory: Option<PathBuf>,
     },
-    /// Move visitor sessions between stores.
+    /// Move visitor sessions between stores; list, show, revoke and erase them.
     Sessions {
         #[command(subcommand)]
         command: sessions::Command,

@@ -47,7 +47,7 @@ pub struct TokenSet {
     pub generation: u32,
 }
 
-/// Eight bytes of the SHA-256 of an access token: tells tokens apart without being one.
+/// Eight bytes of the SHA-256 of a token: tells tokens apart without being one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TokenFingerprint([u8; 8]);
 
@@ -89,10 +89,7 @@ impl AccessToken {
 
     /// Tells this token from others.
     pub fn fingerprint(&self) -> TokenFingerprint {
-        let digest = Sha256::digest(self.0.expose().as_bytes());
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(&digest[..8]);
-        TokenFingerprint(bytes)
+        TokenFingerprint::of(&self.0)
     }
 
     /// Reads the claims (RFC 7519 §4) without verifying anything; a token that is no JWT has none.
@@ -144,6 +141,13 @@ impl RawClaims {
 // === impl TokenFingerprint ===
 
 impl TokenFingerprint {
+    fn of(token: &Secret) -> Self {
+        let digest = Sha256::digest(token.expose().as_bytes());
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&digest[..8]);
+        Self(bytes)
+    }
+
     /// A fingerprint that another replica has told.
     pub const fn from_bytes(bytes: [u8; 8]) -> Self {
         Self(bytes)
@@ -166,6 +170,11 @@ impl RefreshToken {
     /// The text, for the token request and the sealed store.
     pub fn secret(&self) -> &Secret {
         &self.0
+    }
+
+    /// Tells this token from others.
+    pub fn fingerprint(&self) -> TokenFingerprint {
+        TokenFingerprint::of(&self.0)
     }
 }
 
@@ -217,9 +226,16 @@ impl TokenSet {
 
 // === impl TokenFingerprint ===
 
-impl fmt::Debug for TokenFingerprint {
+/// Sixteen hexadecimal digits.
+impl fmt::Display for TokenFingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for TokenFingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

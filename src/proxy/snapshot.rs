@@ -13,7 +13,8 @@ use crate::config::{Config, IdentityPeers, Route, TrustedProxies, UpstreamRef};
 use crate::dressipi::api_key_value;
 use crate::telemetry::{Metrics, RouteMetrics};
 use crate::visitor::{
-    ConsentRules, CookieJar, CreationRules, IdentityKey, KnownCookies, VisitorSource,
+    ConsentRules, CookieJar, CreationRules, IdentityKey, KnownCookies, Namespace, VisitorKey,
+    VisitorSource,
 };
 
 /// Everything that exchanges go by.
@@ -140,6 +141,15 @@ impl Snapshot {
     pub fn upstreams(&self) -> impl Iterator<Item = (&str, String, usize)> {
         let pools = self.pools.iter();
         pools.map(|pool| (pool.name(), pool.place(), pool.len()))
+    }
+
+    /// Whom a visitor cookie's value names, however old the cookie is.
+    pub fn visitor_of_cookie(&self, value: &[u8]) -> Option<VisitorKey> {
+        let VisitorRules {
+            jar, identity_key, ..
+        } = &self.visitors;
+        let id = jar.read_of_any_age(value)?;
+        Some(identity_key.visitor_key(Namespace::Minted, id.as_bytes()))
     }
 
     /// The upstream pools, for background resolution.

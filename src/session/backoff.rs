@@ -33,7 +33,13 @@ impl BackOffs {
 
     /// Whether the visitor has to wait still.
     pub(super) fn holds(&self, key: &VisitorKey, now: Timestamp) -> bool {
-        self.0.get(key).is_some_and(|back_off| now < back_off.until)
+        self.until(key, now).is_some()
+    }
+
+    /// Until when the visitor has to wait, if it does.
+    pub(super) fn until(&self, key: &VisitorKey, now: Timestamp) -> Option<Timestamp> {
+        let until = self.0.get(key)?.until;
+        (now < until).then_some(until)
     }
 
     /// Another failure, and what the server asked for.

@@ -6,6 +6,7 @@
 //! A full store, a conflict and a closed store are answers and not failures.
 
 use std::future::Future;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
 use super::store::{
-    Acquired, Census, Cursor, Entry, LeaseOwner, News, Page, PutError, SharedStore, Store,
+    Acquired, Census, Cursor, Entry, Found, LeaseOwner, News, Page, PutError, SharedStore, Store,
     StoreError, Stored, Version,
 };
 use crate::clock::Timestamp;
@@ -138,6 +139,21 @@ impl Store for GuardedStore {
         now: Timestamp,
     ) -> Result<Page, StoreError> {
         self.inner.scan(cursor, limit, now).await
+    }
+
+    /// A whole page may take longer than a request may wait, and says nothing about the store.
+    async fn list(
+        &self,
+        keys: RangeInclusive<VisitorKey>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Vec<Found>, StoreError> {
+        let is_one = keys.start() == keys.end();
+        let listing = self.inner.list(keys, limit, now);
+        match is_one {
+            true => self.call(listing).await,
+            false => listing.await,
+        }
     }
 
     async fn sweep(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -116,6 +117,16 @@ impl Flights {
     /// The visitor's flow, if one is under way.
     pub(super) fn current(&self, key: &VisitorKey) -> Option<Flight> {
         self.shard(key).lock().get(key).cloned()
+    }
+
+    /// The visitors among `keys` who have a flow under way.
+    pub(super) fn within(&self, keys: &RangeInclusive<VisitorKey>) -> Vec<VisitorKey> {
+        let mut within = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            within.extend(shard.keys().filter(|key| keys.contains(key)));
+        }
+        within
     }
 
     /// How many flows are under way.

@@ -6,6 +6,11 @@
 
 mod erasing;
 mod life;
+mod looking;
+mod revoking;
+
+pub use looking::{FindError, SessionPage};
+pub use revoking::RevokeError;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -4,6 +4,7 @@
 //! forgotten for a new one. Bookkeeping records ([`StateTag::Internal`]) are few and do not count towards the limit.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -118,6 +119,15 @@ impl Store for MemoryStore {
         self.with(|records| records.page(after, limit.max(1), now))
     }
 
+    async fn list(
+        &self,
+        keys: RangeInclusive<VisitorKey>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Vec<Found>, StoreError> {
+        self.with(|records| records.list(&keys, limit, now))
+    }
+
     async fn sweep(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
         self.with(|records| (0..limit).take_while(|_| records.forget_first(now)).count())
     }
@@ -170,22 +180,41 @@ impl Records {
             .collect();
         keys.sort_unstable();
         let next = keys.get(limit - 1).filter(|_| keys.len() > limit);
-        let found = keys.iter().take(limit).filter_map(|key| {
-            let record = self.by_key.get(key)?;
-            (!has_expired(record.expires_at, now)).then(|| Found {
-                key: **key,
-                version: record.version,
-                entry: Entry {
-                    sealed: record.sealed.clone(),
-                    state: record.state,
-                    expires_at: record.expires_at,
-                },
-            })
-        });
+        let found = keys.iter().take(limit);
+        let found = found.filter_map(|key| self.found(key, now));
         Page {
             found: found.collect(),
             next: next.map(|key| Cursor::behind(key)),
         }
+    }
+
+    /// The first records of a range of keys.
+    fn list(&self, range: &RangeInclusive<VisitorKey>, limit: usize, now: Timestamp) -> Vec<Found> {
+        if range.start() == range.end() {
+            let found = self.found(range.start(), now);
+            return found.into_iter().take(limit).collect();
+        }
+        let mut keys: Vec<_> = self
+            .by_key
+            .keys()
+            .filter(|key| range.contains(key))
+            .collect();
+        keys.sort_unstable();
+        let found = keys.into_iter().filter_map(|key| self.found(key, now));
+        found.take(limit).collect()
+    }
+
+    fn found(&self, key: &VisitorKey, now: Timestamp) -> Option<Found> {
+        let record = self.by_key.get(key)?;
+        (!has_expired(record.expires_at, now)).then(|| Found {
+            key: *key,
+            version: record.version,
+            entry: Entry {
+                sealed: record.sealed.clone(),
+                state: record.state,
+                expires_at: record.expires_at,
+            },
+        })
     }
 
     /// Forgets expired records until one more visitor fits below `limit`; says whether one does.

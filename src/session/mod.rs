@@ -20,6 +20,7 @@ mod memory;
 mod memory_shared;
 pub mod moving;
 mod observer;
+mod overview;
 mod performer;
 mod policy;
 mod record;
@@ -34,6 +35,7 @@ mod redis_connect;
 mod redis_keys;
 mod redis_line;
 mod redis_link;
+mod redis_list;
 mod redis_map;
 mod redis_news;
 mod redis_nodes;
@@ -59,10 +61,13 @@ pub use freshness::{Freshness, Schedule};
 pub use keyring::{
     Created, Keyring, KeyringError, LineError, OpenError, generate_key_line, loose_mode,
 };
-pub use manager::{Life, Manager, Parts, Rejection, TokenLife};
+pub use manager::{
+    FindError, Life, Manager, Parts, Rejection, RevokeError, SessionPage, TokenLife,
+};
 pub use memory::MemoryStore;
 pub use memory_shared::SharedMemoryStore;
 pub use observer::{Call, LeaseEvent, Observer, StoreCall, Unobserved};
+pub use overview::{InMemory, Overview, SessionFacts, TokenFacts};
 pub use policy::{OnLost, Policy, Replicas, Settings, StoreSettings};
 pub use record::{Age, State, VisitorSession};
 pub use recovery::{Marker, Recovery};

@@ -5,6 +5,7 @@
 //! must not. No lock is held across an await, nothing is lost when a caller goes away, and a write that was begun is
 //! finished.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,7 +19,9 @@ use super::redb_file::OpenStoreError;
 use super::redb_shared::Shared;
 use super::redb_tables;
 use super::redb_writer::{Job, QUEUE, Reply, Writer};
-use super::store::{Census, Cursor, Entry, Page, PutError, Store, StoreError, Stored, Version};
+use super::store::{
+    Census, Cursor, Entry, Found, Page, PutError, Store, StoreError, Stored, Version,
+};
 use crate::clock::Timestamp;
 use crate::visitor::VisitorKey;
 
@@ -160,6 +163,16 @@ impl Store for RedbStore {
     ) -> Result<Page, StoreError> {
         let after = cursor.map(|cursor| cursor.after()).transpose()?;
         self.read("scan", move |txn| redb_tables::page(txn, after, limit, now))
+            .await
+    }
+
+    async fn list(
+        &self,
+        keys: RangeInclusive<VisitorKey>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Vec<Found>, StoreError> {
+        self.read("list", move |txn| redb_tables::list(txn, &keys, limit, now))
             .await
     }
 

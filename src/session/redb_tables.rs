@@ -13,7 +13,7 @@
 //! Decides the format and reads it; [`super::redb_batch`] writes it. Works inside a transaction of the caller's; knows
 //! nothing of threads or files.
 
-use std::ops::Bound;
+use std::ops::{Bound, RangeInclusive};
 
 use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, TableError, WriteTransaction};
 
@@ -124,18 +124,45 @@ pub(super) fn page(
         if has_expired(header.expires_at, now) {
             continue;
         }
-        page.found.push(Found {
-            key,
-            version: header.version,
-            entry: Entry {
-                sealed: bytes::Bytes::copy_from_slice(sealed),
-                // What this version does not count, it counts nowhere else either.
-                state: StateTag::from_byte(header.state).unwrap_or(StateTag::Internal),
-                expires_at: header.expires_at,
-            },
-        });
+        page.found.push(found(key, &header, sealed));
     }
     Ok(page)
+}
+
+/// The first records of a range of keys.
+pub(super) fn list(
+    txn: &ReadTransaction,
+    keys: &RangeInclusive<VisitorKey>,
+    limit: usize,
+    now: Timestamp,
+) -> Result<Vec<Found>, redb::Error> {
+    let records = txn.open_table(RECORDS)?;
+    let range = records.range::<&[u8; KEY_LEN]>(keys.start().as_bytes()..=keys.end().as_bytes())?;
+    let mut list = Vec::new();
+    for entry in range {
+        if list.len() >= limit {
+            break;
+        }
+        let (key, value) = entry?;
+        let (header, sealed) = Header::decode(value.value())?;
+        if !has_expired(header.expires_at, now) {
+            list.push(found(VisitorKey::from_bytes(*key.value()), &header, sealed));
+        }
+    }
+    Ok(list)
+}
+
+fn found(key: VisitorKey, header: &Header, sealed: &[u8]) -> Found {
+    Found {
+        key,
+        version: header.version,
+        entry: Entry {
+            sealed: bytes::Bytes::copy_from_slice(sealed),
+            // What this version does not count, it counts nowhere else either.
+            state: StateTag::from_byte(header.state).unwrap_or(StateTag::Internal),
+            expires_at: header.expires_at,
+        },
+    }
 }
 
 /// The keys of at most `limit` expired records. Looks at those and at what expires within the hour, at nothing else.

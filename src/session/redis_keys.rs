@@ -13,8 +13,6 @@
 //! | `<prefix>{3f}:check` | string with expiry | what readiness writes |
 //! | `<prefix>news` | channel | what replicas tell each other |
 
-use std::fmt::Write as _;
-
 use bytes::Bytes;
 
 use super::cas::has_expired;
@@ -116,25 +114,12 @@ pub(super) fn bucket(key: &VisitorKey) -> Bucket {
 
 /// A visitor's name in keys and indexes.
 pub(super) fn member(key: &VisitorKey) -> String {
-    key.as_bytes()
-        .iter()
-        .fold(String::with_capacity(64), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    key.to_hex()
 }
 
 /// The visitor of that name.
 pub(super) fn visitor(member: &[u8]) -> Option<VisitorKey> {
-    let mut bytes = [0; 32];
-    let member = std::str::from_utf8(member).ok()?;
-    if member.len() != 64 || !member.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    for (index, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(member.get(2 * index..2 * index + 2)?, 16).ok()?;
-    }
-    Some(VisitorKey::from_bytes(bytes))
+    VisitorKey::from_hex(member)
 }
 
 /// A time as scripts compare it.

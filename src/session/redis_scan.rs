@@ -12,6 +12,7 @@ use super::redis_scripts::Request;
 use super::redis_store::RedisStore;
 use super::store::{Cursor, Found, StoreError};
 use crate::clock::Timestamp;
+use crate::visitor::VisitorKey;
 
 /// How many indexes one round trip goes on in, at most.
 pub(super) const STEPS: usize = 64;
@@ -99,23 +100,23 @@ impl RedisStore {
                 break;
             }
         }
-        self.read_all(members, now, found).await?;
+        let keys = members
+            .iter()
+            .filter_map(|member| redis_keys::visitor(member));
+        self.read_all(keys.collect(), now, found).await?;
         Ok(last.and_then(|last| match last.inside {
             0 => last.next(),
             _ => Some(last),
         }))
     }
 
-    async fn read_all(
+    /// Reads the records of `keys`, in that order.
+    pub(super) async fn read_all(
         &self,
-        members: Vec<Vec<u8>>,
+        keys: Vec<VisitorKey>,
         now: Timestamp,
         found: &mut Vec<Found>,
     ) -> Result<(), StoreError> {
-        let keys: Vec<_> = members
-            .iter()
-            .filter_map(|member| redis_keys::visitor(member))
-            .collect();
         if keys.is_empty() {
             return Ok(());
         }
@@ -142,7 +143,7 @@ impl RedisStore {
 }
 
 /// Redis' cursor and the members, of an answer to `ZSCAN`: members and scores by turns.
-fn members_of(answer: Value) -> Option<(u64, Vec<Vec<u8>>)> {
+pub(super) fn members_of(answer: Value) -> Option<(u64, Vec<Vec<u8>>)> {
     let Value::Array(fields) = answer else {
         return None;
     };

@@ -6,6 +6,7 @@
 //! **A write that too few replicas confirm in time does not count.** It is reported as an error, though it may have landed: the
 //! caller keeps the newer session and writes it again. Counting it would call saved what the next failover may lose.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -20,8 +21,8 @@ use super::redis_outcome::{Answer, Failure};
 use super::redis_scan::{Place, STEPS};
 use super::redis_scripts::{FORGET, PUT, REMOVE, Request};
 use super::store::{
-    Census, Cursor, Entry, News, Page, PutError, SharedStore, StateTag, Store, StoreError, Stored,
-    Version,
+    Census, Cursor, Entry, Found, News, Page, PutError, SharedStore, StateTag, Store, StoreError,
+    Stored, Version,
 };
 use crate::clock::Timestamp;
 use crate::visitor::VisitorKey;
@@ -305,6 +306,15 @@ impl Store for RedisStore {
             found,
             next: place.map(Place::cursor),
         })
+    }
+
+    async fn list(
+        &self,
+        keys: RangeInclusive<VisitorKey>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Vec<Found>, StoreError> {
+        self.list_range(keys, limit, now).await
     }
 
     async fn sweep(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {

@@ -3,7 +3,9 @@
 //! A store sees only keyed hashes and sealed bytes. `tests/store_contract.rs` holds every rule written here against every
 //! store. An error is never "not found": whoever cannot tell must say [`StoreError`].
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -162,6 +164,33 @@ pub trait Store: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Page, StoreError>;
 
+    /// The records whose keys lie within `keys`, in the order of their keys: the first `limit` of them, the expired ones left out. For
+    /// operators: it may read much more than it gives. This way goes through the whole store; stores that have a shorter one take it.
+    async fn list(
+        &self,
+        keys: RangeInclusive<VisitorKey>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Vec<Found>, StoreError> {
+        let mut first = BTreeMap::new();
+        let mut cursor = None;
+        loop {
+            let page = self.scan(cursor, SCANNED_AT_ONCE, now).await?;
+            for found in page.found {
+                if keys.contains(&found.key) {
+                    first.insert(found.key, found);
+                }
+            }
+            while first.len() > limit {
+                first.pop_last();
+            }
+            match page.next {
+                Some(next) => cursor = Some(next),
+                None => return Ok(first.into_values().collect()),
+            }
+        }
+    }
+
     /// Forgets at most `limit` records that expired before `now`; returns how many it forgot.
     async fn sweep(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError>;
 
@@ -267,6 +296,9 @@ pub struct Page {
     /// Where the next part begins; `None` at the end.
     pub next: Option<Cursor>,
 }
+
+/// So many records [`Store::list`] reads at once.
+const SCANNED_AT_ONCE: usize = 512;
 
 // === impl StateTag ===
 

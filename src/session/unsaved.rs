@@ -1,6 +1,7 @@
 //! Sessions that are newer than the store's, because the store could not be written: kept until it can.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
@@ -43,6 +44,19 @@ impl Unsaved {
 
     pub(super) fn keys(&self) -> Vec<VisitorKey> {
         self.sessions.lock().keys().copied().collect()
+    }
+
+    /// Those of the visitors among `keys`.
+    pub(super) fn within(
+        &self,
+        keys: &RangeInclusive<VisitorKey>,
+    ) -> Vec<(VisitorKey, VisitorSession)> {
+        if self.is_empty() {
+            return Vec::new();
+        }
+        let mut sessions = self.all();
+        sessions.retain(|(key, _)| keys.contains(key));
+        sessions
     }
 
     /// All of them, for an export.

@@ -1,6 +1,8 @@
 //! What a visitor is called: an opaque id of ours, and the key under which a visitor session is stored.
 
-use std::fmt;
+use std::fmt::{self, Write};
+
+use super::name::{LOGGED, read_hex};
 
 /// The identifier that the sidecar mints for a visitor: 128 random bits, meaningless outside the visitor cookie.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,6 +60,33 @@ impl VisitorKey {
         &self.0
     }
 
+    /// The key of 64 hexadecimal digits; `None` if they are none.
+    pub fn from_hex(digits: impl AsRef<[u8]>) -> Option<Self> {
+        let mut bytes = [0; 32];
+        read_hex(digits.as_ref(), &mut bytes).then_some(Self(bytes))
+    }
+
+    /// All its 64 digits, for names in stores and for operators. Nobody finds out by them who it is.
+    pub fn to_hex(&self) -> String {
+        let digits = String::with_capacity(2 * self.0.len());
+        self.0.iter().fold(digits, |mut digits, byte| {
+            let _ = write!(digits, "{byte:02x}");
+            digits
+        })
+    }
+
+    /// The next one in order; `None` after the last.
+    pub fn successor(&self) -> Option<Self> {
+        let mut bytes = self.0;
+        for byte in bytes.iter_mut().rev() {
+            *byte = byte.wrapping_add(1);
+            if *byte != 0 {
+                return Some(Self(bytes));
+            }
+        }
+        None
+    }
+
     /// The bytes in words, for tables in memory: keys are keyed hashes already, evenly spread, and nobody outside can choose
     /// them.
     pub fn words(&self) -> [u64; 4] {
@@ -72,7 +101,7 @@ impl VisitorKey {
 /// Twelve hexadecimal digits: enough to follow one visitor through a log, useless to find out who it is.
 impl fmt::Display for VisitorKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0[..6]
+        self.0[..LOGGED]
             .iter()
             .try_for_each(|byte| write!(f, "{byte:02x}"))
     }
@@ -138,6 +167,20 @@ mod tests {
             IdentityKey::new(&[7; 32]).visitor_key(Namespace::Minted, &id),
             IdentityKey::new(&[8; 32]).visitor_key(Namespace::Minted, &id)
         );
+    }
+
+    #[test]
+    fn a_key_is_its_digits_and_has_a_successor() {
+        let key = VisitorKey::from_bytes(std::array::from_fn(|at| 0xff - at as u8));
+        assert_eq!(VisitorKey::from_hex(key.to_hex()), Some(key));
+        assert!(key.to_hex().starts_with(&key.to_string()));
+        let mut bytes = [0xff; 32];
+        assert_eq!(VisitorKey::from_bytes(bytes).successor(), None);
+        bytes[0] = 7;
+        let mut next = [0; 32];
+        next[0] = 8;
+        let next = VisitorKey::from_bytes(next);
+        assert_eq!(VisitorKey::from_bytes(bytes).successor(), Some(next));
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod creation;
 mod id;
 mod known;
 mod limits;
+mod name;
 mod pattern;
 mod rules;
 mod source;
@@ -21,8 +22,9 @@ pub use creation::{Arrival, Withheld, is_no_person, may_create};
 pub use id::{IdentityKey, Namespace, VisitorId, VisitorKey};
 pub use known::{KnownCookies, KnownVisitor};
 pub use limits::{Client, CreationLimits, Limit, Rate, Spent};
+pub use name::VisitorName;
 pub use pattern::ValuePattern;
 pub use rules::{
     ConsentPlace, ConsentRules, CookieSettings, CreateOn, CreationRules, RequiredConsent, SameSite,
 };
-pub use source::{VisitorSource, app_cookie_id, header_id};
+pub use source::{VisitorSource, app_cookie_id, header_id, is_app_cookie_id, is_header_id};

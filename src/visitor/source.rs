@@ -29,9 +29,12 @@ pub fn header_id<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u
     let (Some(value), None) = (values.next(), values.next()) else {
         return None;
     };
-    let id = value.as_bytes();
-    let fits = !id.is_empty() && id.len() <= LONGEST_HEADER_ID && is_visible(id);
-    fits.then_some(id)
+    Some(value.as_bytes()).filter(|id| is_header_id(id))
+}
+
+/// Whether a header may name a visitor so.
+pub fn is_header_id(id: &[u8]) -> bool {
+    !id.is_empty() && id.len() <= LONGEST_HEADER_ID && is_visible(id)
 }
 
 /// The id that an app's cookie holds: it is there once, bounded, and visible ASCII.
@@ -39,7 +42,12 @@ pub fn app_cookie_id<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]>
     let Lookup::One(id) = Cookies::new(headers).find(name.as_bytes()) else {
         return None;
     };
-    (APP_COOKIE_LENGTHS.contains(&id.len()) && is_visible(id)).then_some(id)
+    is_app_cookie_id(id).then_some(id)
+}
+
+/// Whether a cookie of the app's may name a visitor so.
+pub fn is_app_cookie_id(id: &[u8]) -> bool {
+    APP_COOKIE_LENGTHS.contains(&id.len()) && is_visible(id)
 }
 
 fn is_visible(id: &[u8]) -> bool {

@@ -377,3 +377,53 @@ pub(super) async fn a_scan_finds_every_record_once_while_nothing_changes(store: 
         assert_eq!(found, expected, "limit {limit}");
     }
 }
+
+pub(super) async fn a_list_has_the_first_records_of_a_range_in_order(store: Arc<dyn Store>) {
+    // In a few buckets, with some that expire between the others.
+    let key = |number: u16| {
+        let mut bytes = [0; 32];
+        bytes[0] = (number / 50) as u8 * 60;
+        bytes[31] = (number % 50) as u8;
+        VisitorKey::from_bytes(bytes)
+    };
+    let mut expected = Vec::new();
+    for number in (1..200_u16).rev() {
+        let entry = Entry {
+            state: StateTag::from_byte((number % 4) as u8 + 1).unwrap(),
+            expires_at: NOW + HOUR * u32::from(number % 3),
+            ..entry(number.to_be_bytes().to_vec())
+        };
+        let key = key(number);
+        let version = store.put(&key, None, entry.clone(), NOW).await.unwrap();
+        expected.push(Found {
+            key,
+            version,
+            entry,
+        });
+    }
+    expected.reverse();
+    let now = NOW + Duration::from_millis(1);
+    expected.retain(|found| found.entry.expires_at > now);
+    let last = VisitorKey::from_bytes([0xff; 32]);
+    for limit in [1, 7, 1000] {
+        let (mut found, mut from) = (Vec::new(), Some(VisitorKey::from_bytes([0; 32])));
+        while let Some(first) = from {
+            let part = store.list(first..=last, limit, now).await.unwrap();
+            assert!(part.len() <= limit);
+            from = part.last().and_then(|found| found.key.successor());
+            found.extend(part);
+        }
+        assert_eq!(found, expected, "limit {limit}");
+    }
+    let range = key(60)..=key(160);
+    let within: Vec<_> = expected
+        .iter()
+        .filter(|found| range.contains(&found.key))
+        .cloned()
+        .collect();
+    assert_eq!(store.list(range, 1000, now).await.unwrap(), within);
+    let (there, expired) = (expected[3].clone(), key(3));
+    let one = store.list(there.key..=there.key, 1, now).await.unwrap();
+    assert_eq!(one, [there]);
+    assert_eq!(store.list(expired..=expired, 1, now).await.unwrap(), []);
+}

@@ -1,5 +1,6 @@
 //! Builders for the integration tests: a simulator, an app, and a sidecar between them, all on loopback.
 
+mod admin;
 mod app;
 mod blob;
 pub mod canary;
@@ -13,6 +14,7 @@ mod tls;
 mod websocket;
 mod wire;
 
+pub use admin::{ADMIN_KEYS, ADMIN_TOKEN};
 pub use app::App;
 pub use blob::Blobs;
 pub use pattern::Pattern;

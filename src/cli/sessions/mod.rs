@@ -1,9 +1,12 @@
-//! `sessions …`: visitor sessions, from the store itself or, where a running sidecar has it, through its admin listener.
+//! `sessions …`: visitor sessions. Moved from the store itself or, where a running sidecar has it, through its admin listener; looked at,
+//! revoked and erased through the admin listener only.
 
+mod admin;
 mod export;
 mod import;
 mod place;
 mod remote;
+mod table;
 
 use std::path::{Path, PathBuf};
 
@@ -31,9 +34,53 @@ pub(super) enum Command {
         #[arg(short, long, value_name = "FILE")]
         input: Option<PathBuf>,
     },
+    /// List visitor sessions, without secrets, in the order of their keys.
+    List {
+        #[command(flatten)]
+        at: admin::At,
+        /// So many at most. Default: all of them.
+        #[arg(long, value_name = "NUMBER")]
+        limit: Option<usize>,
+        /// One JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one visitor's session, without secrets.
+    Show {
+        #[command(flatten)]
+        who: admin::Who,
+        #[command(flatten)]
+        at: admin::At,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Reject a visitor's token set, as if Dressipi had answered 401: the next request refreshes it.
+    Revoke {
+        #[command(flatten)]
+        who: admin::Who,
+        #[command(flatten)]
+        at: admin::At,
+        /// Say it in JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Forget a visitor at every replica. Asks first.
+    Erase {
+        #[command(flatten)]
+        who: admin::Who,
+        #[command(flatten)]
+        at: admin::At,
+        /// Do not ask.
+        #[arg(short, long)]
+        yes: bool,
+        /// Say it in JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
-/// Whose sessions.
+/// Which store.
 #[derive(Debug, Args)]
 pub(super) struct Of {
     /// The configuration file that names the store.
@@ -49,17 +96,21 @@ const PROGRESS: u64 = 100_000;
 
 /// Runs one of them.
 pub(super) fn run(command: Command) -> anyhow::Result<()> {
-    let (Command::Export { of, .. } | Command::Import { of, .. }) = &command;
-    let config = load(&of.config)?;
     let runtime = super::runtime(2)?;
     let result = runtime.block_on(async {
         match &command {
             Command::Export { of, output } => {
+                let config = load(&of.config)?;
                 export::run(&config, of.admin.as_deref(), output.as_deref()).await
             }
             Command::Import { of, input } => {
+                let config = load(&of.config)?;
                 import::run(&config, of.admin.as_deref(), input.as_deref()).await
             }
+            Command::List { at, limit, json } => admin::list(at, *limit, *json).await,
+            Command::Show { who, at, json } => admin::show(at, who, *json).await,
+            Command::Revoke { who, at, json } => admin::revoke(at, who, *json).await,
+            Command::Erase { who, at, yes, json } => admin::erase(at, who, *yes, *json).await,
         }
     });
     // A read of standard input cannot be called off, and must not hold up the end.

@@ -7,7 +7,10 @@ use std::time::Duration;
 use anyhow::Context;
 use bytes::Bytes;
 use futures::Stream;
+use reqwest::header::CONTENT_TYPE;
 use reqwest::{Body, Response};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use url::Url;
 
 use crate::cli::reachable;
@@ -26,18 +29,14 @@ pub(super) struct Remote {
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Remote {
-    /// The one at `url`, with the configuration's token.
-    pub(super) fn at(url: &str, config: &Config) -> anyhow::Result<Self> {
+    /// The one at `url`.
+    pub(super) fn new(url: &str, token: Secret) -> anyhow::Result<Self> {
         let base = Url::parse(url).with_context(|| format!("--admin: {url} is no URL"))?;
         if !matches!(base.scheme(), "http" | "https") || !base.has_host() {
             anyhow::bail!(
                 "--admin: {url} is no URL of an admin listener, such as http://127.0.0.1:9901"
             );
         }
-        let token = config.admin.as_ref().and_then(|admin| admin.token.clone());
-        let token = token.context(
-            "the admin listener asks for a token: set admin.token_file in the configuration of the sidecar and in this one",
-        )?;
         // Fails only where one is installed already, and then that one will do.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder()
@@ -52,6 +51,20 @@ impl Remote {
         })
     }
 
+    /// The one that listens on `address`.
+    pub(super) fn listening(address: SocketAddr, token: Secret) -> anyhow::Result<Self> {
+        Self::new(&format!("http://{}", reachable(address)?), token)
+    }
+
+    /// The one at `url`, with the configuration's token.
+    pub(super) fn at(url: &str, config: &Config) -> anyhow::Result<Self> {
+        let token = config.admin.as_ref().and_then(|admin| admin.token.clone());
+        let token = token.context(
+            "the admin listener asks for a token: set admin.token_file in the configuration of the sidecar and in this one",
+        )?;
+        Self::new(url, token)
+    }
+
     /// The one that the configuration names.
     pub(super) fn of(config: &Config) -> anyhow::Result<Self> {
         let admin = config
@@ -59,6 +72,38 @@ impl Remote {
             .as_ref()
             .context("the configuration has no [admin] listener; name one with --admin")?;
         Self::at(&format!("http://{}", reachable(admin.address)?), config)
+    }
+
+    pub(super) async fn list(&self, limit: usize, cursor: Option<&str>) -> anyhow::Result<Value> {
+        let mut url = self.url("sessions")?;
+        url.query_pairs_mut()
+            .append_pair("limit", &limit.to_string());
+        if let Some(cursor) = cursor {
+            url.query_pairs_mut().append_pair("cursor", cursor);
+        }
+        self.json(self.client.get(url)).await
+    }
+
+    /// The visitor whom an id names.
+    pub(super) async fn find(&self, wanted: &Value) -> anyhow::Result<Value> {
+        let request = self.client.post(self.url("sessions/find")?);
+        let request = request.header(CONTENT_TYPE, "application/json");
+        self.json(request.body(wanted.to_string())).await
+    }
+
+    pub(super) async fn show(&self, visitor: &str) -> anyhow::Result<Value> {
+        let url = self.url(&format!("sessions/{visitor}"))?;
+        self.json(self.client.get(url)).await
+    }
+
+    pub(super) async fn revoke(&self, visitor: &str) -> anyhow::Result<()> {
+        let url = self.url(&format!("sessions/{visitor}/revoke"))?;
+        self.send(self.client.post(url)).await.map(drop)
+    }
+
+    pub(super) async fn erase(&self, visitor: &str) -> anyhow::Result<()> {
+        let url = self.url(&format!("sessions/{visitor}"))?;
+        self.send(self.client.delete(url)).await.map(drop)
     }
 
     pub(super) async fn export(&self) -> anyhow::Result<Response> {
@@ -71,7 +116,14 @@ impl Remote {
         pieces: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
     ) -> anyhow::Result<Summary> {
         let request = self.client.post(self.url("sessions/import")?);
-        let answer = self.send(request.body(Body::wrap_stream(pieces))).await?;
+        self.json(request.body(Body::wrap_stream(pieces))).await
+    }
+
+    async fn json<T: DeserializeOwned>(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> anyhow::Result<T> {
+        let answer = self.send(request).await?;
         let body = answer.bytes().await?;
         serde_json::from_slice(&body).with_context(|| format!("{self}: the answer cannot be read"))
     }

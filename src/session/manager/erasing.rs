@@ -94,6 +94,7 @@ impl Inner {
         self.cache.remove(key);
         self.performer.unsaved.remove(key);
         self.back_offs.clear(key);
+        self.rejections.invalidate(key);
     }
 
     pub(super) fn was_erased(&self, key: &VisitorKey, lead: &Lead) -> bool {

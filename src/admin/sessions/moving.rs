@@ -1,36 +1,22 @@
-//! `/sessions…`: visitor sessions, for whoever has the token. Everything below it asks for the token, also what is not there.
+//! `/sessions/export` and `/sessions/import`: the whole store, sealed as it is.
 
 use std::io;
 use std::pin::pin;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use futures::stream::{self, StreamExt};
 
-use super::problem::Problem;
-use super::{Admin, bearer};
+use crate::admin::Admin;
+use crate::admin::problem::Problem;
 use crate::session::moving::{ExportError, ImportError, ImportFailed};
 use crate::session::{StoreError, VaultError};
 
-/// The routes below `/sessions`.
-pub(super) fn router(admin: &Admin) -> Router<Admin> {
-    Router::new()
-        .route("/export", get(export))
-        .route("/import", post(import))
-        .fallback(nothing)
-        .layer(axum::middleware::from_fn_with_state(
-            admin.clone(),
-            bearer::require,
-        ))
-}
-
 /// The whole store as an export file. Where it fails halfway the connection breaks, and the file lacks its last line.
-async fn export(State(Admin(parts)): State<Admin>) -> Result<Response, Problem> {
+pub(super) async fn export(State(Admin(parts)): State<Admin>) -> Result<Response, Problem> {
     let exporter = parts.manager.export().await?;
     let pieces = stream::try_unfold(exporter, |mut exporter| async {
         let piece = exporter.next().await.inspect_err(|error| {
@@ -49,7 +35,10 @@ async fn export(State(Admin(parts)): State<Admin>) -> Result<Response, Problem> 
 }
 
 /// Imports the export file that the request brings; answers with what came of it.
-async fn import(State(Admin(parts)): State<Admin>, body: Body) -> Result<Response, Problem> {
+pub(super) async fn import(
+    State(Admin(parts)): State<Admin>,
+    body: Body,
+) -> Result<Response, Problem> {
     let pieces = body.into_data_stream();
     let mut pieces = pin!(pieces.map(|piece| piece.map_err(io::Error::other)));
     let result = parts.manager.import(pieces.as_mut()).await;
@@ -65,14 +54,6 @@ async fn import(State(Admin(parts)): State<Admin>, body: Body) -> Result<Respons
         detail: error.to_string(),
     })?;
     Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
-}
-
-async fn nothing() -> Problem {
-    Problem {
-        status: StatusCode::NOT_FOUND,
-        title: "There is nothing here",
-        detail: "GET /sessions/export and POST /sessions/import are".to_owned(),
-    }
 }
 
 impl From<ExportError> for Problem {
