@@ -68,6 +68,8 @@ pub struct Running {
     handed_over: Arc<AtomicBool>,
     lookout: Lookout,
     stop_listening: watch::Sender<bool>,
+    close_idle: watch::Sender<bool>,
+    census: Census,
     listeners: JoinSet<()>,
     background: JoinSet<()>,
     /// Dropped when the store is closed.
@@ -148,6 +150,8 @@ const ATTEMPTS: usize = 5;
 const RESOLVE_BOUND: Duration = Duration::from_secs(2);
 /// How often the clock is compared with the one that counts.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(2);
+/// How long a connection that was accepted last may take to send its first request, before those without one are closed.
+const LAST_REQUESTS: Duration = Duration::from_millis(500);
 /// How long unsaved sessions are tried again before the process ends.
 const CLOSE_BOUND: Duration = Duration::from_secs(5);
 
@@ -268,6 +272,7 @@ async fn start_all(
     });
 
     let (stop_listening, shutdown) = watch::channel(false);
+    let (close_idle, closing) = watch::channel(false);
     let draining = Arc::new(AtomicBool::new(false));
     let health = Health::new(draining.clone());
     let in_flight = InFlight::default();
@@ -290,6 +295,8 @@ async fn start_all(
             clock: clock.clone(),
         },
         stop_listening,
+        close_idle,
+        census: census.clone(),
         listeners: JoinSet::new(),
         background: JoinSet::new(),
         flows,
@@ -311,6 +318,7 @@ async fn start_all(
         let gate = GatedParts {
             rules,
             census: census.clone(),
+            closing: closing.clone(),
             metrics: metrics.clone(),
         };
         running.addresses.push(match &socket {
@@ -478,6 +486,14 @@ impl Running {
         &self.lookout
     }
 
+    /// Whoever was accepted at the last moment has the time to ask.
+    async fn serve_last(&self) {
+        let begun = Instant::now();
+        while self.census.count() > 0 && begun.elapsed() < LAST_REQUESTS {
+            tokio::time::sleep(LAST_REQUESTS / 50).await;
+        }
+    }
+
     /// Takes the sidecar down: not ready, a pause in which it serves on and asks clients to connect anew, no new connections,
     /// requests in flight finished within the bound, everything written, the store closed.
     pub async fn stop(mut self) -> Stopped {
@@ -486,6 +502,8 @@ impl Running {
         self.sockets = Arc::default();
         tokio::time::sleep(server.drain_delay).await;
         let _ = self.stop_listening.send(true);
+        self.serve_last().await;
+        let _ = self.close_idle.send(true);
         let drained = async {
             while self.listeners.join_next().await.is_some() {}
             self.in_flight.emptied().await;

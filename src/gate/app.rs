@@ -28,6 +28,9 @@ pub struct GatedParts {
     pub rules: Arc<ArcSwap<GateRules>>,
     /// The connections of all listeners.
     pub census: Census,
+    /// Turns true when connections between two requests are to be closed: later than no more are accepted, so that whoever has just
+    /// connected is served.
+    pub closing: ShutdownWatch,
     /// Counters.
     pub metrics: Arc<Metrics>,
 }
@@ -61,14 +64,11 @@ impl GateRules {
 
 #[async_trait]
 impl<A: ServerApp + Send + Sync + 'static> ServerApp for Gated<A> {
-    async fn process_new(
-        self: &Arc<Self>,
-        stream: Stream,
-        shutdown: &ShutdownWatch,
-    ) -> Option<Stream> {
+    async fn process_new(self: &Arc<Self>, stream: Stream, _: &ShutdownWatch) -> Option<Stream> {
         let GatedParts {
             rules,
             census,
+            closing,
             metrics,
         } = &self.parts;
         let rules = rules.load_full();
@@ -107,7 +107,7 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Gated<A> {
         };
         match Gate::new(stream, patience, place) {
             // pingora serves a whole connection in one go and gives none back.
-            Ok(gate) => self.app.process_new(Box::new(gate), shutdown).await,
+            Ok(gate) => self.app.process_new(Box::new(gate), closing).await,
             Err(error) => {
                 tracing::error!(%error, "a connection cannot be served");
                 None

@@ -52,6 +52,11 @@ impl Census {
         }))
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.counts.lock().all
+    }
+
     /// The limits from here on; connections that are there stay.
     pub fn set_limits(&self, most: usize, most_per_address: usize) {
         let mut counts = self.0.counts.lock();
