@@ -109,6 +109,9 @@ struct World {
     browser: Option<Vec<u8>>,
     /// Whether the store has ever lost everything: then what it holds afterwards is what counts.
     wiped: bool,
+    /// Whether the store has ever lost a code that it had not confirmed: then two profiles may be counted as one, and whose tokens are
+    /// stored first stays. To move the visitor to the other one, who has seen none of it, would be worse.
+    forgot_a_grant: bool,
 }
 
 /// What a crash wipes out.
@@ -230,6 +233,7 @@ impl World {
             refused: Vec::new(),
             browser: None,
             wiped: false,
+            forgot_a_grant: false,
         }
     }
 
@@ -267,6 +271,11 @@ impl World {
             Action::Wipe => self.wipe(),
             // Where there are no replicas, the store is a file.
             Action::Takeover if self.policy.replicas.is_some() => {
+                let is_grant = |(_, bytes): &(Version, Vec<u8>)| {
+                    matches!(codec::decode(bytes).unwrap().state, State::Granted { .. })
+                };
+                self.forgot_a_grant |=
+                    self.stored != self.confirmed && self.stored.as_ref().is_some_and(is_grant);
                 self.stored.clone_from(&self.confirmed);
                 self.lease = None;
             }
@@ -532,6 +541,15 @@ impl World {
         {
             (self.profile, _) = self.server.refresh[&refresh];
             self.newest_received = Some((self.profile, refresh));
+            self.received_by = self.at;
+        }
+        if self.forgot_a_grant
+            && let Some(refresh) = refresh_in(self.stored.as_ref())
+            && let (profile, _) = self.server.refresh[&refresh]
+            && profile != self.profile
+        {
+            self.profile = profile;
+            self.newest_received = Some((profile, refresh));
             self.received_by = self.at;
         }
         self.confirmed.clone_from(&self.stored);
