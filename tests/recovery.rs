@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use dressipi_sidecar::session::generate_key_line;
 use dressipi_sidecar::simulator::ExpiredAs;
+use reqwest::Method;
 
 use crate::support::redis::RedisServer;
-use crate::support::{App, Dressipi, Sidecar, SidecarBuilder, json, profile, seen};
+use crate::support::{ADMIN_KEYS, App, Dressipi, Sidecar, SidecarBuilder, json, profile, seen};
 
 const TOP: &str = "/api/items/top?client_id=demo";
 const RECOVERY: &str = "visitor-recovery";
@@ -295,6 +296,44 @@ async fn invariant_9_who_was_erased_is_not_brought_back_by_a_recovery_cookie() {
     assert_eq!((dressipi.profiles(), recovered(&sidecar).await), (2, 0.0));
     // Whoever consents again is a visitor like any other: what they carry from then on is good.
     assert_eq!(kept.profile(&sidecar).await, after);
+}
+
+/// Who is erased by an operator is told nothing: the browser comes with both cookies as if nothing had been. The next
+/// process on the store does not bring them back either.
+#[tokio::test(flavor = "multi_thread")]
+async fn invariant_9_whom_an_operator_erased_no_later_process_brings_back() {
+    let dressipi = Dressipi::start().await;
+    let place = Place::new();
+    let start = async || {
+        place
+            .sidecar(&dressipi)
+            .admin_keys(ADMIN_KEYS)
+            .start()
+            .await
+    };
+    let sidecar = start().await;
+    let mut browser = Browser::default();
+    let before = browser.profile(&sidecar).await;
+    let mut unchanged = browser.clone();
+    let erased = serde_json::json!({ "cookie": browser.0["visitor"] }).to_string();
+    let found = sidecar.sessions_with(Method::POST, "/find", erased).await;
+    let visitor = format!("/{}", found.body["visitor"].as_str().unwrap());
+    assert_eq!(sidecar.sessions(Method::DELETE, &visitor).await.status, 204);
+    sidecar.stop().await;
+
+    let sidecar = start().await;
+    let listed = sidecar.sessions(Method::GET, "").await;
+    assert_eq!(
+        listed.body["sessions"],
+        serde_json::json!([]),
+        "a tombstone is nobody"
+    );
+    let after = browser.profile(&sidecar).await;
+    assert!(after.is_some() && after != before);
+    assert_eq!((dressipi.profiles(), recovered(&sidecar).await), (2, 0.0));
+    // The store has the visitor again, and what a second browser kept is not looked at.
+    assert_eq!(unchanged.profile(&sidecar).await, after);
+    sidecar.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,8 +20,8 @@ use dressipi_sidecar::dressipi::Client;
 use dressipi_sidecar::oauth::TokenFingerprint;
 use dressipi_sidecar::session::{
     Acquired, Census, Cursor, Entry, Keyring, LeaseOwner, Manager, MemoryStore, News, Page, Parts,
-    Policy, PutError, Replicas, Settings, SharedStore, Store, StoreError, Stored, Unavailable,
-    Unobserved, Vault, Version, generate_key_line,
+    Policy, PutError, Remember, Replicas, Settings, SharedStore, Store, StoreError, Stored,
+    Unavailable, Unobserved, Vault, Version, generate_key_line,
 };
 use dressipi_sidecar::simulator::{Endpoint, Fault, FaultKind, SimulatorConfig};
 use dressipi_sidecar::visitor::{IdentityKey, Namespace, VisitorKey};
@@ -740,7 +740,10 @@ async fn invariant_9_an_erased_visitor_is_not_served_by_a_replica_that_has_lost_
     let before = bench.profile(0, &ada).await.unwrap();
     assert_eq!(bench.profile(1, &ada).await.unwrap(), before);
     bench.cut(1, true);
-    bench.replicas[0].forget(&ada).await.unwrap();
+    bench.replicas[0]
+        .forget(&ada, Remember::ADay)
+        .await
+        .unwrap();
     eventually("the other replica has dropped the token", async || {
         bench.is_forgotten(&ada).await
     })
@@ -769,7 +772,10 @@ async fn a_flow_under_way_does_not_write_an_erased_visitor_back() {
             bench.shared.records.census().await.unwrap().granted == 1
         })
         .await;
-        bench.replicas[eraser].forget(&ada).await.unwrap();
+        bench.replicas[eraser]
+            .forget(&ada, Remember::ADay)
+            .await
+            .unwrap();
         assert_eq!(flow.await.unwrap().err(), Some(Unavailable::Erased));
         eventually("all is forgotten", async || bench.is_forgotten(&ada).await).await;
         assert_eq!(bench.replicas[eraser].pending_erasures(), 0);
@@ -782,7 +788,10 @@ async fn an_erasure_that_the_store_cannot_do_is_made_up_for_and_meanwhile_nothin
     let ada = visitor("ada");
     bench.profile(0, &ada).await.unwrap();
     bench.cut(0, true);
-    bench.replicas[0].forget(&ada).await.unwrap_err();
+    bench.replicas[0]
+        .forget(&ada, Remember::ADay)
+        .await
+        .unwrap_err();
     let refused = bench.replicas[0].ensure(&ada, true).await;
     assert_eq!(refused.err(), Some(Unavailable::Erased));
     assert_eq!(bench.replicas[0].pending_erasures(), 1);
@@ -812,7 +821,7 @@ async fn whenever_a_visitor_is_erased_nothing_is_left_of_the_flow_that_was_under
             tokio::task::yield_now().await;
         }
         let eraser = &bench.replicas[round as usize % 2];
-        eraser.forget(&ada).await.unwrap();
+        eraser.forget(&ada, Remember::ADay).await.unwrap();
         let _ = flow.await.unwrap();
         eventually("all is forgotten", async || bench.is_forgotten(&ada).await).await;
     }

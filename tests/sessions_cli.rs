@@ -135,6 +135,19 @@ async fn visitors_are_listed_and_shown_for_people_and_for_programs() {
     let cookie = visitor_cookie(&answer).unwrap();
     let value = cookie.split_once('=').unwrap().1;
     desk.sessions(&["show", "--cookie", value], "").await.done();
+    let kept = desk.sessions(&["access", "--header-id", "visitor-1"], "");
+    let kept: Value = serde_json::from_str(&kept.await.done().out).unwrap();
+    assert_eq!(kept["session"]["visitor"], key.as_str());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("visitor-1.json");
+    let to_file = ["access", &key, "--output", file.to_str().unwrap()];
+    assert_eq!(desk.sessions(&to_file, "").await.done().out, "");
+    let written: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    assert_eq!(written["session"], kept["session"]);
+    desk.sessions(&to_file, "").await.failed("cannot be made");
+    desk.sessions(&["access", "--header-id", "nobody"], "")
+        .await
+        .failed("nothing is known");
     desk.sessions(&["show", "--cookie", "forged"], "")
         .await
         .failed("no key");

@@ -15,7 +15,7 @@ use super::service::Proxy;
 use crate::clock::Timestamp;
 use crate::config::OnUnavailable;
 use crate::oauth::VendorToken;
-use crate::session::{Authorized, Creation, Marker, Recovery, Unavailable};
+use crate::session::{Authorized, Creation, Marker, Recovery, Remember, Unavailable};
 use crate::visitor::{
     Arrival, Client, Cookies, CreationRules, Limit, Lookup, Seen, VisitorId, VisitorKey, may_create,
 };
@@ -76,7 +76,11 @@ impl Proxy {
                 if has_cookies {
                     ctx.set_cookies.extend(visitors.jar.expire());
                 }
-                forget.iter().for_each(|key| self.forget(*key));
+                let remember = match visitors.jar.recovery_name() {
+                    Some(_) => Remember::WhileCookiesLast,
+                    None => Remember::ADay,
+                };
+                forget.iter().for_each(|key| self.forget(*key, remember));
                 ctx.visitor = VisitorState::Anonymous {
                     key: forget.first().copied(),
                     reason: AnonymousReason::OptOut,
@@ -85,10 +89,10 @@ impl Proxy {
         }
     }
 
-    fn forget(&self, key: VisitorKey) {
+    fn forget(&self, key: VisitorKey, remember: Remember) {
         let manager = self.0.manager.clone();
         tokio::spawn(async move {
-            if let Err(error) = manager.forget(&key).await {
+            if let Err(error) = manager.forget(&key, remember).await {
                 tracing::error!(visitor = %key, %error, "a visitor who opted out could not be removed from the store yet");
             }
         });

@@ -4,7 +4,7 @@
 //! once more. Once it is done it is remembered for a while, for the sake of recovery cookies: what a visitor carries from before must
 //! not bring them back.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::visitor::VisitorKey;
 
 /// The erasures that this process knows of.
 pub(super) struct Erasures {
-    pending: Mutex<HashSet<VisitorKey>>,
+    pending: Mutex<HashMap<VisitorKey, Remember>>,
     /// Their number, for those who only want to know that there is none.
     count: AtomicUsize,
     postponed: Notify,
@@ -24,7 +24,16 @@ pub(super) struct Erasures {
     done: moka::sync::Cache<VisitorKey, Timestamp>,
 }
 
-/// How long an erasure is remembered.
+/// For how long an erasure is remembered, for the sake of what the visitor may carry from before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Remember {
+    /// A day, in the memory of those who hear of it.
+    ADay,
+    /// As long as a cookie from before may be around, in the store.
+    WhileCookiesLast,
+}
+
+/// How long an erasure is remembered in memory.
 const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 /// More than that cannot wait for the store: whoever comes with one more is told so.
 const MOST_PENDING: usize = 100_000;
@@ -45,11 +54,13 @@ impl Erasures {
     }
 
     /// From here on nothing of the visitor is used or made.
-    pub(super) fn begin(&self, key: &VisitorKey, now: Timestamp) {
+    pub(super) fn begin(&self, key: &VisitorKey, remember: Remember, now: Timestamp) {
         self.note(key, now);
         let mut pending = self.pending.lock();
-        if pending.len() < MOST_PENDING {
-            pending.insert(*key);
+        if let Some(already) = pending.get_mut(key) {
+            *already = remember.max(*already);
+        } else if pending.len() < MOST_PENDING {
+            pending.insert(*key, remember);
             self.count.store(pending.len(), Ordering::Release);
         }
     }
@@ -77,11 +88,12 @@ impl Erasures {
     }
 
     pub(super) fn is_pending(&self, key: &VisitorKey) -> bool {
-        self.count.load(Ordering::Acquire) > 0 && self.pending.lock().contains(key)
+        self.count.load(Ordering::Acquire) > 0 && self.pending.lock().contains_key(key)
     }
 
-    pub(super) fn pending(&self) -> Vec<VisitorKey> {
-        self.pending.lock().iter().copied().collect()
+    pub(super) fn pending(&self) -> Vec<(VisitorKey, Remember)> {
+        let pending = self.pending.lock();
+        pending.iter().map(|(key, how)| (*key, *how)).collect()
     }
 
     /// Whether the visitor was erased after `since`.

@@ -192,7 +192,7 @@ impl Records {
     fn list(&self, range: &RangeInclusive<VisitorKey>, limit: usize, now: Timestamp) -> Vec<Found> {
         if range.start() == range.end() {
             let found = self.found(range.start(), now);
-            return found.into_iter().take(limit).collect();
+            return found.into_iter().filter(is_visitors).take(limit).collect();
         }
         let mut keys: Vec<_> = self
             .by_key
@@ -201,7 +201,7 @@ impl Records {
             .collect();
         keys.sort_unstable();
         let found = keys.into_iter().filter_map(|key| self.found(key, now));
-        found.take(limit).collect()
+        found.filter(is_visitors).take(limit).collect()
     }
 
     fn found(&self, key: &VisitorKey, now: Timestamp) -> Option<Found> {
@@ -245,6 +245,10 @@ impl Record {
             expires_at: self.expires_at,
         }
     }
+}
+
+fn is_visitors(found: &Found) -> bool {
+    found.entry.state != StateTag::Internal
 }
 
 #[cfg(test)]

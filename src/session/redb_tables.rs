@@ -145,7 +145,8 @@ pub(super) fn list(
         }
         let (key, value) = entry?;
         let (header, sealed) = Header::decode(value.value())?;
-        if !has_expired(header.expires_at, now) {
+        let is_internal = header.state == StateTag::Internal as u8;
+        if !is_internal && !has_expired(header.expires_at, now) {
             list.push(found(VisitorKey::from_bytes(*key.value()), &header, sealed));
         }
     }

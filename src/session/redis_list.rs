@@ -28,6 +28,7 @@ impl RedisStore {
         let (first, last) = (range.start(), range.end());
         if first == last {
             self.read_all(vec![*first], now, &mut found).await?;
+            found.retain(|found| found.entry.state != StateTag::Internal);
             return Ok(found);
         }
         let buckets: Vec<_> = (redis_keys::bucket(first)..=redis_keys::bucket(last)).collect();
@@ -53,7 +54,8 @@ impl RedisStore {
         let mut members = BTreeSet::new();
         let indexes = buckets
             .iter()
-            .flat_map(|bucket| STATES.map(|state| (*bucket, state)));
+            .flat_map(|bucket| STATES.map(|state| (*bucket, state)))
+            .filter(|(_, state)| *state != StateTag::Internal);
         let mut places: Vec<(Bucket, StateTag, u64)> =
             indexes.map(|(bucket, state)| (bucket, state, 0)).collect();
         while !places.is_empty() {

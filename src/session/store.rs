@@ -164,8 +164,8 @@ pub trait Store: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Page, StoreError>;
 
-    /// The records whose keys lie within `keys`, in the order of their keys: the first `limit` of them, the expired ones left out. For
-    /// operators: it may read much more than it gives. This way goes through the whole store; stores that have a shorter one take it.
+    /// The visitors' records whose keys lie within `keys`, in the order of their keys: the first `limit` of them, the expired and
+    /// [`StateTag::Internal`] ones left out. For operators: it may read much more than it gives. This way goes through the whole store; stores that have a shorter one take it.
     async fn list(
         &self,
         keys: RangeInclusive<VisitorKey>,
@@ -177,7 +177,7 @@ pub trait Store: Send + Sync + 'static {
         loop {
             let page = self.scan(cursor, SCANNED_AT_ONCE, now).await?;
             for found in page.found {
-                if keys.contains(&found.key) {
+                if keys.contains(&found.key) && found.entry.state != StateTag::Internal {
                     first.insert(found.key, found);
                 }
             }

@@ -89,6 +89,10 @@ impl Vault {
         &self.store
     }
 
+    pub(super) fn idle_timeout(&self) -> Duration {
+        self.idle_timeout
+    }
+
     /// The visitor's session.
     pub async fn load(
         &self,

@@ -394,6 +394,15 @@ pub(super) async fn a_list_has_the_first_records_of_a_range_in_order(store: Arc<
             ..entry(number.to_be_bytes().to_vec())
         };
         let key = key(number);
+        // Bookkeeping between the visitors is none of an operator's.
+        let internal = Entry {
+            state: StateTag::Internal,
+            ..entry.clone()
+        };
+        let mut place = *key.as_bytes();
+        place[30] = 1;
+        let place = VisitorKey::from_bytes(place);
+        store.put(&place, None, internal, NOW).await.unwrap();
         let version = store.put(&key, None, entry.clone(), NOW).await.unwrap();
         expected.push(Found {
             key,
@@ -426,4 +435,7 @@ pub(super) async fn a_list_has_the_first_records_of_a_range_in_order(store: Arc<
     let one = store.list(there.key..=there.key, 1, now).await.unwrap();
     assert_eq!(one, [there]);
     assert_eq!(store.list(expired..=expired, 1, now).await.unwrap(), []);
+    let internal = VisitorKey::from_bytes(std::array::from_fn(|at| u8::from(at >= 30)));
+    assert!(store.load(&internal, NOW).await.unwrap().is_some());
+    assert_eq!(store.list(internal..=internal, 1, NOW).await.unwrap(), []);
 }

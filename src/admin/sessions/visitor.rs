@@ -11,7 +11,7 @@ use super::view::{ExportView, MemoryView, SessionView, VisitorView};
 use crate::admin::Admin;
 use crate::admin::problem::Problem;
 use crate::clock::{Clock, SystemClock};
-use crate::session::{FindError, InMemory, RevokeError, VaultError};
+use crate::session::{FindError, InMemory, Remember, RevokeError, VaultError};
 use crate::visitor::VisitorName;
 
 /// The visitor whom a path names.
@@ -65,7 +65,12 @@ pub(super) async fn erase(
         Err(FindError::Unknown) => return Ok(StatusCode::NO_CONTENT),
         Err(error) => return Err(error.into()),
     };
-    parts.manager.forget(&key).await.map_err(|error| {
+    let remember = match parts.config.present().config.cookie.recovery {
+        true => Remember::WhileCookiesLast,
+        false => Remember::ADay,
+    };
+    let erased = parts.manager.forget(&key, remember).await;
+    erased.map_err(|error| {
         Problem::store(format_args!(
             "{error}; nothing of the visitor is used meanwhile and the erasure goes on by itself as long as this process runs: ask \
              again to know that it is done"

@@ -1,4 +1,4 @@
-//! `sessions list|show|revoke|erase`: one visitor or all of them, through the admin listener of a running sidecar. The sidecar has the
+//! `sessions list|show|access|revoke|erase`: one visitor or all of them, through the admin listener of a running sidecar. The sidecar has the
 //! caches and the flows under way, which the store alone does not know of.
 
 use std::io::{self, BufRead, IsTerminal, Write};
@@ -8,6 +8,7 @@ use anyhow::Context;
 use clap::Args;
 use serde_json::json;
 
+use super::export::create;
 use super::remote::Remote;
 use super::{load, table};
 use crate::secret::Secret;
@@ -148,6 +149,20 @@ pub(super) async fn show(at: &At, who: &Who, as_json: bool) -> anyhow::Result<()
     let name = who.name(&remote).await?;
     let visitor = remote.show(&name).await?;
     table::print_one(&visitor, as_json)
+}
+
+/// Everything that is kept about the visitor, to a new file or standard output.
+pub(super) async fn access(at: &At, who: &Who, output: Option<&Path>) -> anyhow::Result<()> {
+    let remote = at.remote()?;
+    let name = who.name(&remote).await?;
+    let kept = serde_json::to_string_pretty(&remote.access(&name).await?)?;
+    let Some(path) = output else {
+        return Ok(writeln!(io::stdout().lock(), "{kept}")?);
+    };
+    let mut file = create(path)?;
+    writeln!(file, "{kept}")?;
+    file.sync_all()?;
+    Ok(())
 }
 
 pub(super) async fn revoke(at: &At, who: &Who, as_json: bool) -> anyhow::Result<()> {

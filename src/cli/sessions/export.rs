@@ -65,7 +65,7 @@ async fn write(
 }
 
 /// For its owner alone. What is there already is somebody's, and stays.
-fn create(path: &Path) -> anyhow::Result<File> {
+pub(super) fn create(path: &Path) -> anyhow::Result<File> {
     OpenOptions::new()
         .write(true)
         .create_new(true)

@@ -55,6 +55,16 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Give everything that is kept about a visitor, as JSON, for them to have: the right of access.
+    Access {
+        #[command(flatten)]
+        who: admin::Who,
+        #[command(flatten)]
+        at: admin::At,
+        /// The file to make (mode 0600); it may not exist yet. Default: standard output.
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
     /// Reject a visitor's token set, as if Dressipi had answered 401: the next request refreshes it.
     Revoke {
         #[command(flatten)]
@@ -109,6 +119,7 @@ pub(super) fn run(command: Command) -> anyhow::Result<()> {
             }
             Command::List { at, limit, json } => admin::list(at, *limit, *json).await,
             Command::Show { who, at, json } => admin::show(at, who, *json).await,
+            Command::Access { who, at, output } => admin::access(at, who, output.as_deref()).await,
             Command::Revoke { who, at, json } => admin::revoke(at, who, *json).await,
             Command::Erase { who, at, yes, json } => admin::erase(at, who, *yes, *json).await,
         }

@@ -97,6 +97,11 @@ impl Remote {
         self.json(self.client.get(url)).await
     }
 
+    pub(super) async fn access(&self, visitor: &str) -> anyhow::Result<Value> {
+        let url = self.url(&format!("sessions/{visitor}/export"))?;
+        self.json(self.client.get(url)).await
+    }
+
     pub(super) async fn revoke(&self, visitor: &str) -> anyhow::Result<()> {
         let url = self.url(&format!("sessions/{visitor}/revoke"))?;
         self.send(self.client.post(url)).await.map(drop)

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Inner, Manager, SAVE_AGAIN_AFTER};
+use crate::session::erasures::Remember;
 use crate::session::flights::{Landing, Lead};
 use crate::session::flow::{Done, Note, Unavailable};
 use crate::session::observer::StoreCall;
+use crate::session::record::VisitorSession;
 use crate::session::vault::VaultError;
 use crate::visitor::VisitorKey;
 
@@ -15,10 +17,12 @@ use crate::visitor::VisitorKey;
 impl Manager {
     /// Removes everything that is known of a visitor, here and at every other replica on the store. Until that is done, nothing of the
     /// visitor is used or made; where the store cannot do it now, it is asked again until it can.
-    pub async fn forget(&self, key: &VisitorKey) -> Result<(), VaultError> {
+    pub async fn forget(&self, key: &VisitorKey, remember: Remember) -> Result<(), VaultError> {
         let inner = &self.0;
-        inner.erasures.begin(key, inner.performer.clock.now());
-        let result = inner.erase(key).await;
+        inner
+            .erasures
+            .begin(key, remember, inner.performer.clock.now());
+        let result = inner.erase(key, remember).await;
         if result.is_err() {
             inner.performer.observer.note(Note::ErasurePostponed);
             inner.erasures.postpone();
@@ -45,8 +49,12 @@ impl Manager {
 
 impl Inner {
     /// Erases a visitor for whom that has begun.
-    async fn erase(&self, key: &VisitorKey) -> Result<(), VaultError> {
+    async fn erase(&self, key: &VisitorKey, remember: Remember) -> Result<(), VaultError> {
         self.drop_what_is_known(key);
+        if remember == Remember::WhileCookiesLast {
+            let now = self.performer.clock.now();
+            self.performer.vault.bury(key, now).await?;
+        }
         self.remove(key).await?;
         // A flow under way makes no further step, but one may be on its way to the store.
         if let Some(flight) = self.flights.current(key) {
@@ -71,12 +79,31 @@ impl Inner {
 
     /// Says whether none is left.
     pub(super) async fn erase_all_pending(&self) -> bool {
-        for key in self.erasures.pending() {
-            if self.erase(&key).await.is_err() {
+        for (key, remember) in self.erasures.pending() {
+            if self.erase(&key, remember).await.is_err() {
                 return false;
             }
         }
         true
+    }
+
+    /// What a visitor carries from before they were erased brings nobody back.
+    pub(super) async fn spare(
+        &self,
+        key: &VisitorKey,
+        carried: Option<VisitorSession>,
+    ) -> Result<Option<VisitorSession>, Unavailable> {
+        let Some(carried) = carried else {
+            return Ok(None);
+        };
+        let now = self.performer.clock.now();
+        let erased_at = self.performer.vault.buried_at(key, now).await;
+        let erased_at = erased_at.map_err(|error| {
+            tracing::error!(visitor = %key, %error, "whether a visitor was erased cannot be told");
+            Unavailable::Store
+        })?;
+        let spared = erased_at.is_none_or(|erased_at| carried.created_at > erased_at);
+        Ok(spared.then_some(carried))
     }
 
     /// Another replica has erased the visitor.
@@ -117,7 +144,8 @@ impl Inner {
         self.cache.remove(key);
         self.performer.unsaved.remove(key);
         if written && !self.erasures.is_pending(key) && self.remove(key).await.is_err() {
-            self.erasures.begin(key, self.performer.clock.now());
+            let now = self.performer.clock.now();
+            self.erasures.begin(key, Remember::ADay, now);
             self.erasures.postpone();
         }
         Err(Unavailable::Erased)
