@@ -35,6 +35,28 @@ python() {
     echo "$venv"
 }
 
+# Debian's promtool and prometheus, out of the package and not installed, so that no service starts. Their folder is printed.
+prometheus_folder() {
+    local folder=$TOOLS/prometheus as_root=()
+    if [ ! -x "$folder/usr/bin/promtool" ]; then
+        [ "$(id -u)" = 0 ] || as_root=(sudo)
+        apt-cache show prometheus >/dev/null 2>&1 || "${as_root[@]}" apt-get -o DPkg::Lock::Timeout=300 update -qq >&2
+        rm -rf "$folder" "$TOOLS/prometheus.deb"
+        mkdir -p "$folder" "$TOOLS/prometheus.deb"
+        # As root apt says that it does not download as another user: that is no matter here.
+        (cd "$TOOLS/prometheus.deb" && apt-get -qq download prometheus) 2>/dev/null || fail "Debian's package prometheus cannot be had"
+        dpkg -x "$TOOLS"/prometheus.deb/*.deb "$folder"
+        rm -rf "$TOOLS/prometheus.deb"
+    fi
+    echo "$folder/usr/bin"
+}
+
+promtool() {
+    local folder
+    folder=$(prometheus_folder)
+    "$folder/promtool" "$@"
+}
+
 # The sidecar's binary: $SIDECAR_BINARY, or a debug build of this tree.
 sidecar() {
     if [ -n "${SIDECAR_BINARY:-}" ]; then

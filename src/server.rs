@@ -17,7 +17,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
@@ -38,11 +38,11 @@ use crate::admin::{Admin, AdminParts, ConfigState, Health, UpstreamFacts};
 use crate::clock::{Clock, SteadyClock, SystemClock};
 use crate::config::{Config, ListenAddress};
 use crate::dressipi::{BuildError, Client, CurrentClient};
-use crate::gate::{Census, GateRules, Gated, GatedParts};
+use crate::gate::{Census, GateRules, Gated, GatedParts, Refusal, refused_connections};
 use crate::proxy::{Proxy, ProxyParts, Snapshot, SnapshotError, resolve_forever, resolve_once};
 use crate::session::{
     FlowRuntime, Keyring, KeyringError, Manager, OpenRedisError, OpenStoreError, Parts, Store,
-    Vault, VaultError,
+    StoreSettings, Vault, VaultError,
 };
 use crate::telemetry::{AccessLog, AccessLogGuard, History, InFlight, LOOK_INTERVAL, Metrics};
 use crate::tls::FilesError;
@@ -148,6 +148,8 @@ const READ_BUFFER: usize = 8 * 1024;
 const ATTEMPTS: usize = 5;
 /// How long the start waits for names to be resolved; after that they are resolved in the background.
 const RESOLVE_BOUND: Duration = Duration::from_secs(2);
+/// What the metrics call the store where others are upstreams.
+const STORE: &str = "session.redis";
 /// How often the clock is compared with the one that counts.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a connection that was accepted last may take to send its first request, before those without one are closed.
@@ -192,6 +194,8 @@ async fn start_all(
 
     let flows = FlowRuntime::start().map_err(StartError::FlowRuntime)?;
     let metrics = Arc::new(Metrics::new());
+    metrics.started(clock.now());
+    metrics.preset_refusals(Refusal::labels(), refused_connections());
     let template = config.dressipi.headers.token_template.clone();
     let client = Arc::new(CurrentClient::new(Client::new(&config.dressipi)?));
     let manager = Manager::new(Parts {
@@ -205,6 +209,8 @@ async fn start_all(
     });
     let jar = CookieJar::new(config.cookie.clone(), cookie_keys);
     let snapshot = Snapshot::new(config, jar, identity_key.clone(), &metrics, None)?;
+    snapshot.count_client_certificates(&metrics, None);
+    metrics.client_certificate(STORE, store_certificate_ends(&config.store));
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
 
     let handed_over = Arc::new(AtomicBool::new(false));
@@ -342,6 +348,8 @@ async fn start_all(
             manager: manager.clone(),
             metrics: metrics.clone(),
             in_flight,
+            census: census.clone(),
+            spent,
             history: history.clone(),
             config: config_state,
             upstreams: Box::new(move || upstream_facts(&present.load())),
@@ -380,6 +388,15 @@ async fn start_all(
         }
     });
     Ok(running)
+}
+
+/// When the certificate ends that the store is shown.
+fn store_certificate_ends(store: &StoreSettings) -> Option<SystemTime> {
+    let StoreSettings::Redis { settings, .. } = store else {
+        return None;
+    };
+    let identity = settings.tls.as_ref()?.client.as_ref()?;
+    identity.load().ok().map(|ours| ours.expires)
 }
 
 fn upstream_facts(snapshot: &Snapshot) -> Vec<UpstreamFacts> {

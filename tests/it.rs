@@ -21,6 +21,7 @@ mod identity;
 mod layers;
 mod lifecycle;
 mod malformed;
+mod metrics;
 mod moving;
 mod moving_live;
 mod outages;

@@ -24,14 +24,16 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{MethodRouter, get, post};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use self::problem::Problem;
 use crate::clock::{Clock, Timestamp};
+use crate::gate::Census;
 use crate::secret::Secret;
 use crate::session::Manager;
 use crate::telemetry::{History, InFlight, Metrics, Reading};
-use crate::visitor::{IdentityKey, VisitorKey};
+use crate::visitor::{IdentityKey, Spent, VisitorKey};
 
 /// What the admin listener tells about.
 #[derive(Clone)]
@@ -47,6 +49,10 @@ pub struct AdminParts {
     pub metrics: Arc<Metrics>,
     /// The count of exchanges in flight.
     pub in_flight: InFlight,
+    /// The count of connections.
+    pub census: Census,
+    /// What has been spent of the limits on making profiles.
+    pub spent: Arc<Mutex<Spent>>,
     /// What was counted in the last hour.
     pub history: History,
     /// The configuration in use.
@@ -128,7 +134,14 @@ async fn ready(State(Admin(parts)): State<Admin>) -> Response {
 }
 
 async fn metrics(State(Admin(parts)): State<Admin>) -> Response {
+    let now = parts.clock.now();
+    let created_today = parts.spent.lock().today(now);
+    let limits = parts.config.present().config.creation.limits;
     let reading = Reading {
+        now,
+        connections: parts.census.count(),
+        created_today,
+        daily_limit: limits.daily,
         in_flight: parts.in_flight.count(),
         flows: parts.manager.flows(),
         cached: parts.manager.cached(),

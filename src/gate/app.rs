@@ -9,10 +9,10 @@ use pingora::apps::ServerApp;
 use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
 
-use super::census::Census;
+use super::census::{Census, Crowded};
 use super::head::HeadLimits;
 use super::stream::{Gate, Patience};
-use super::tls::Tls;
+use super::tls::{Failed, Tls};
 use crate::config::{Limits, TrustedProxies};
 use crate::telemetry::Metrics;
 
@@ -60,6 +60,13 @@ impl GateRules {
     fn is_proxy(&self, address: IpAddr) -> bool {
         address.to_canonical().is_loopback() || self.trusted_proxies.include(Some(address))
     }
+}
+
+/// Why connections are closed before their first request: the words for metrics.
+pub fn refused_connections() -> [&'static str; 4] {
+    let [all, address] = [Crowded::All, Crowded::Address].map(Crowded::label);
+    let [late, refused] = [Failed::TimedOut, Failed::Refused].map(Failed::label);
+    [all, address, late, refused]
 }
 
 #[async_trait]

@@ -17,7 +17,7 @@ mod refusal;
 mod stream;
 mod tls;
 
-pub use app::{GateRules, Gated, GatedParts};
+pub use app::{GateRules, Gated, GatedParts, refused_connections};
 pub use census::Census;
 #[doc(hidden)]
 pub use connection::{Verdict, judge_connection};

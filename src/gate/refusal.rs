@@ -160,6 +160,11 @@ impl Refusal {
         self.row().1
     }
 
+    /// All the words.
+    pub fn labels() -> impl Iterator<Item = &'static str> {
+        ALL.iter().map(|(_, label, _)| *label)
+    }
+
     /// What people read.
     pub fn title(self) -> &'static str {
         self.row().2

@@ -115,6 +115,21 @@ pub enum TokenError {
 // === impl ErrorCode ===
 
 impl ErrorCode {
+    /// All of them.
+    const ALL: [Self; 11] = [
+        Self::InvalidRequest,
+        Self::InvalidClient,
+        Self::InvalidGrant,
+        Self::UnauthorizedClient,
+        Self::UnsupportedGrantType,
+        Self::UnsupportedResponseType,
+        Self::InvalidScope,
+        Self::AccessDenied,
+        Self::ServerError,
+        Self::TemporarilyUnavailable,
+        Self::Other,
+    ];
+
     /// The code of its name.
     pub fn parse(name: &str) -> Self {
         match name {
@@ -164,6 +179,14 @@ impl fmt::Display for ErrorCode {
 // === impl Disturbance ===
 
 impl Disturbance {
+    const LABELS: [&str; 5] = [
+        "unreachable",
+        "answer_lost",
+        "timeout",
+        "throttled",
+        "server_error",
+    ];
+
     /// Whether the server may have acted although no answer says so. Gateways answer 502 and 504 for servers that did.
     pub fn is_ambiguous(self) -> bool {
         match self {
@@ -187,6 +210,13 @@ impl Disturbance {
 // === impl AuthorizeError ===
 
 impl AuthorizeError {
+    /// All the words for metrics.
+    pub fn labels() -> impl Iterator<Item = &'static str> {
+        let own = ["misshapen", "state_mismatch", "no_randomness"];
+        let refused = ErrorCode::ALL.map(ErrorCode::name);
+        own.into_iter().chain(Disturbance::LABELS).chain(refused)
+    }
+
     /// Whether a profile may exist that nobody holds a token for.
     pub fn is_ambiguous(&self) -> bool {
         match self {
@@ -219,6 +249,13 @@ impl AuthorizeError {
 // === impl TokenError ===
 
 impl TokenError {
+    /// All the words for metrics.
+    pub fn labels() -> impl Iterator<Item = &'static str> {
+        let refused = ErrorCode::ALL.map(ErrorCode::name);
+        let own = std::iter::once("misshapen");
+        own.chain(Disturbance::LABELS).chain(refused)
+    }
+
     /// The error for an OAuth error code.
     pub(super) fn from_code(code: ErrorCode, status: u16) -> Self {
         match code {

@@ -183,6 +183,14 @@ fn all_known<'a>(
 // === impl AnonymousReason ===
 
 impl AnonymousReason {
+    /// All the words.
+    pub(super) fn labels() -> impl Iterator<Item = &'static str> {
+        let own = [Self::OptOut, Self::NoConsent, Self::NoVisitor].map(Self::label);
+        let withheld = Withheld::ALL.map(Withheld::label);
+        let unavailable = Unavailable::ALL.map(Unavailable::label);
+        own.into_iter().chain(withheld).chain(unavailable)
+    }
+
     /// The word for metrics and for the `Dressipi-Sidecar` response header.
     pub fn label(self) -> &'static str {
         match self {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use pingora::protocols::ALPN;
@@ -46,11 +46,17 @@ pub(super) struct Pool {
     destination: Destination,
     ca: Option<Arc<[WrappedX509]>>,
     /// Our certificate, which is shown where it is asked for.
-    client: Option<Arc<CertKey>>,
+    client: Option<Shown>,
     /// Tells the connections of this pool from all others, and those for upgrades from the rest.
     groups: [u64; 2],
     addresses: ArcSwap<Vec<SocketAddr>>,
     next: AtomicUsize,
+}
+
+/// A certificate of ours, and when it ends.
+struct Shown {
+    certificate: Arc<CertKey>,
+    ends: SystemTime,
 }
 
 /// Why an upstream cannot be used.
@@ -144,7 +150,7 @@ impl Pool {
             _ => None,
         };
         let client = destination.tls.as_ref().and_then(|tls| tls.client.as_ref());
-        let client = client.map(cert_key).transpose();
+        let client = client.map(shown).transpose();
         let client = client.map_err(|source| PeerError::Client {
             upstream: destination.name.clone(),
             source,
@@ -168,7 +174,7 @@ impl Pool {
             Some(ca.iter().map(|one| one.borrow_raw_cert().clone()).collect())
         };
         let identity = |pool: &Self| -> Option<Vec<Vec<u8>>> {
-            let ours = pool.client.as_ref()?;
+            let ours = &pool.client.as_ref()?.certificate;
             let chain = std::iter::once(ours.leaf()).chain(ours.intermediates());
             Some(chain.map(|one| one.borrow_raw_cert().clone()).collect())
         };
@@ -179,6 +185,11 @@ impl Pool {
 
     pub(super) fn name(&self) -> &str {
         &self.destination.name
+    }
+
+    /// When the certificate ends that is shown there.
+    pub(super) fn client_certificate_ends(&self) -> Option<SystemTime> {
+        self.client.as_ref().map(|shown| shown.ends)
     }
 
     /// Where it is, as it was configured.
@@ -239,7 +250,7 @@ impl Pool {
             .unwrap_or_default();
         let mut peer = HttpPeer::new(address, tls.is_some(), server_name);
         peer.group_key = self.groups[0];
-        peer.client_cert_key = self.client.clone();
+        peer.client_cert_key = self.client.as_ref().map(|shown| shown.certificate.clone());
         let options = &mut peer.options;
         options.connection_timeout = Some(*connect_timeout);
         options.total_connection_timeout = Some(*connect_timeout);
@@ -323,11 +334,14 @@ pub async fn resolve_forever(snapshot: Arc<ArcSwap<Snapshot>>) {
 }
 
 /// pingora panics on a certificate or a key that it cannot read; these have been judged.
-fn cert_key(identity: &ClientIdentity) -> Result<Arc<CertKey>, FilesError> {
+fn shown(identity: &ClientIdentity) -> Result<Shown, FilesError> {
     let ours = identity.load()?;
     let chain = ours.chain.iter().map(|certificate| certificate.to_vec());
     let key = ours.key.secret_der().to_vec();
-    Ok(Arc::new(CertKey::new(chain.collect(), key)))
+    Ok(Shown {
+        certificate: Arc::new(CertKey::new(chain.collect(), key)),
+        ends: ours.expires,
+    })
 }
 
 fn read_ca(upstream: &str, path: &PathBuf) -> Result<Arc<[WrappedX509]>, PeerError> {

@@ -7,9 +7,10 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 
 use super::headers::{HeaderNames, HeaderRules};
+use super::identity::AnonymousReason;
 use super::peer::{Destination, PeerError, Pool};
 use super::route::RouteTable;
-use crate::config::{Config, IdentityPeers, Route, TrustedProxies, UpstreamRef};
+use crate::config::{Config, Credentials, IdentityPeers, Route, TrustedProxies, UpstreamRef};
 use crate::dressipi::api_key_value;
 use crate::telemetry::{Metrics, RouteMetrics};
 use crate::visitor::{
@@ -99,6 +100,9 @@ impl Snapshot {
                 UpstreamRef::Dressipi => dressipi.clone(),
                 UpstreamRef::App(index) => apps[index].clone(),
             };
+            if route.credentials == Credentials::Visitor {
+                metrics.preset_unpersonalised(&route.path, AnonymousReason::labels());
+            }
             let rules = RouteRules {
                 headers: HeaderRules::new(route, &names),
                 metrics: metrics.route(&route.path, pool.name()),
@@ -141,6 +145,16 @@ impl Snapshot {
     pub fn upstreams(&self) -> impl Iterator<Item = (&str, String, usize)> {
         let pools = self.pools.iter();
         pools.map(|pool| (pool.name(), pool.place(), pool.len()))
+    }
+
+    /// Tells `metrics` of the certificates that we show to upstreams, in the place of those `before`.
+    pub fn count_client_certificates(&self, metrics: &Metrics, before: Option<&Self>) {
+        for pool in before.map_or(&[][..], Self::pools) {
+            metrics.client_certificate(pool.name(), None);
+        }
+        for pool in &self.pools {
+            metrics.client_certificate(pool.name(), pool.client_certificate_ends());
+        }
     }
 
     /// Whom a visitor cookie's value names, however old the cookie is.

@@ -206,6 +206,7 @@ impl Reloader {
             parts.vault.replace_keyring(keyring);
         }
         parts.client.replace(client);
+        snapshot.count_client_certificates(&parts.metrics, Some(&parts.snapshot.load()));
         parts.snapshot.store(snapshot);
         let limits = &config.limits;
         parts

@@ -75,6 +75,9 @@ impl Observer for Unobserved {
 }
 
 impl Call {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Authorize, Self::Exchange, Self::Refresh];
+
     /// The word for metrics.
     pub fn label(self) -> &'static str {
         match self {
@@ -86,6 +89,9 @@ impl Call {
 }
 
 impl StoreCall {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Load, Self::Save, Self::Remove, Self::Acquire];
+
     /// The word for metrics.
     pub fn label(self) -> &'static str {
         match self {
@@ -98,6 +104,9 @@ impl StoreCall {
 }
 
 impl LeaseEvent {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Taken, Self::Held, Self::Ended];
+
     /// The word for metrics.
     pub fn label(self) -> &'static str {
         match self {

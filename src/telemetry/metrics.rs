@@ -1,4 +1,7 @@
-//! The catalogue of metrics. Label values come from fixed lists or the configuration, never from requests.
+//! The catalogue of metrics. Label values come from fixed lists or the configuration, never from requests. Where the
+//! values are known at the start, their series are there from the start, as zeros: what appears with its first event has no increase.
+
+mod presets;
 
 use std::time::{Duration, SystemTime};
 
@@ -15,6 +18,7 @@ use crate::session::{Call, Census, LeaseEvent, Note, Observer, StoreCall, Unavai
 /// All metrics of the process.
 pub struct Metrics {
     registry: Registry,
+    start: IntGauge,
     requests: IntCounterVec,
     duration: HistogramVec,
     unrouted: IntCounter,
@@ -25,6 +29,7 @@ pub struct Metrics {
     config_since: IntGauge,
     certificate_reloads: IntCounterVec,
     certificate_expiry: IntGaugeVec,
+    client_certificate_expiry: IntGaugeVec,
     unpersonalised: IntCounterVec,
     replays: IntCounter,
     adopted: IntCounter,
@@ -49,11 +54,23 @@ struct Gauges {
     flows: IntGauge,
     cached: IntGauge,
     unsaved: IntGauge,
+    connections: IntGauge,
+    created_today: IntGauge,
+    daily_limit: IntGauge,
+    time: IntGauge,
 }
 
 /// What the gauges show.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reading {
+    /// The time by the clock that counts.
+    pub now: Timestamp,
+    /// Connections of clients.
+    pub connections: usize,
+    /// Profiles that were made in the present day of UTC.
+    pub created_today: u64,
+    /// How many may be made in a day; `None`: as many as come.
+    pub daily_limit: Option<u64>,
     /// Exchanges in flight.
     pub in_flight: usize,
     /// Flows under way.
@@ -131,7 +148,8 @@ impl Metrics {
             &["version"],
         ));
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        Self {
+        let metrics = Self {
+            start: new.gauge("start_time_seconds", "When the process began, in seconds since 1970."),
             requests: new.counters("requests_total", "Requests by route, upstream and status class.", &["route", "upstream", "class"]),
             duration: new.histograms("request_duration_seconds", "From a request's header to the end of its answer.", &["route", "upstream"], &REQUEST_BUCKETS),
             unrouted: new.counter("unrouted_requests_total", "Requests that no route takes, answered 404."),
@@ -142,6 +160,7 @@ impl Metrics {
             config_since: new.gauge("config_last_reload_success_timestamp_seconds", "Since when the configuration is in use, in seconds since 1970."),
             certificate_reloads: new.counters("certificate_reloads_total", "Times that a listener's certificate files were new, and whether they could be used.", &["result"]),
             certificate_expiry: new.keep(IntGaugeVec::new(Registrar::opts("certificate_expiry_seconds", "When the certificate in use ends, in seconds since 1970, by listener."), &["listener"])),
+            client_certificate_expiry: new.keep(IntGaugeVec::new(Registrar::opts("client_certificate_expiry_seconds", "When the certificate ends that we show to an upstream, in seconds since 1970; `session.redis` is the store."), &["upstream"])),
             unpersonalised: new.counters("unpersonalised_requests_total", "Requests on routes with `credentials = \"visitor\"` that went without a token, by reason.", &["route", "reason"]),
             replays: new.counter("replayed_requests_total", "Requests that were sent once more with another token after a 401 or 403."),
             adopted: new.counter("adopted_token_requests_total", "Requests that went with the vendor's token that their visitor carries, in place of a profile of ours."),
@@ -162,9 +181,15 @@ impl Metrics {
                 flows: new.gauge("flows_in_flight", "Visitors for whom OAuth or store work is under way."),
                 cached: new.gauge("cached_visitors", "Visitors in the in-process cache."),
                 unsaved: new.gauge("unsaved_sessions", "Visitor sessions that are newer than the store's because it could not be written."),
+                connections: new.gauge("open_connections", "Connections of clients."),
+                created_today: new.gauge("creations_today", "Profiles that this process has begun to make in the present day of UTC."),
+                daily_limit: new.gauge("creation_daily_limit", "How many profiles this process may make in a day of UTC; 0: as many as come."),
+                time: new.gauge("time_seconds", "The time by the clock that counts for tokens and cookies, in seconds since 1970."),
             },
             registry,
-        }
+        };
+        metrics.preset();
+        metrics
     }
 
     /// The counters of a route.
@@ -174,6 +199,11 @@ impl Metrics {
                 .map(|class| self.requests.with_label_values(&[route, upstream, class])),
             duration: self.duration.with_label_values(&[route, upstream]),
         }
+    }
+
+    /// The process began at `now`.
+    pub fn started(&self, now: Timestamp) {
+        self.start.set(clamp(now.as_secs()));
     }
 
     /// A request that no route takes.
@@ -200,8 +230,7 @@ impl Metrics {
     /// The configuration that is in use from `now` on.
     pub fn config_in_use(&self, now: Timestamp) {
         self.config_good.set(1);
-        self.config_since
-            .set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+        self.config_since.set(clamp(now.as_secs()));
     }
 
     /// New certificate files were judged.
@@ -211,11 +240,21 @@ impl Metrics {
 
     /// The certificate that a listener shows, and when it ends.
     pub fn certificate_expires(&self, listener: &str, expires: SystemTime) {
-        let since = expires.duration_since(SystemTime::UNIX_EPOCH);
-        let seconds = since.unwrap_or_default().as_secs();
         self.certificate_expiry
             .with_label_values(&[listener])
-            .set(i64::try_from(seconds).unwrap_or(i64::MAX));
+            .set(since_1970(expires));
+    }
+
+    /// A certificate that we show to `upstream`, and when it ends; `None`: none any more.
+    pub fn client_certificate(&self, upstream: &str, expires: Option<SystemTime>) {
+        let gauge = &self.client_certificate_expiry;
+        match expires {
+            Some(expires) => gauge
+                .with_label_values(&[upstream])
+                .set(since_1970(expires)),
+            // An error says that there was none.
+            None => drop(gauge.remove_label_values(&[upstream])),
+        }
     }
 
     /// A request that went without the token that its route would add.
@@ -228,7 +267,7 @@ impl Metrics {
     /// A client without a visitor cookie was given one.
     pub fn visitor_minted(&self) {
         self.visitor_events
-            .with_label_values(&["visitor_minted"])
+            .with_label_values(&[presets::MINTED])
             .inc();
     }
 
@@ -254,11 +293,17 @@ impl Metrics {
 
     /// All metrics in Prometheus' text format, with the gauges showing `reading`.
     pub fn render(&self, reading: Reading) -> String {
-        let clamp = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        self.gauges.in_flight.set(clamp(reading.in_flight as u64));
-        self.gauges.flows.set(clamp(reading.flows as u64));
-        self.gauges.cached.set(clamp(reading.cached));
-        self.gauges.unsaved.set(clamp(reading.unsaved));
+        let gauges = &self.gauges;
+        gauges.in_flight.set(clamp(reading.in_flight as u64));
+        gauges.flows.set(clamp(reading.flows as u64));
+        gauges.cached.set(clamp(reading.cached));
+        gauges.unsaved.set(clamp(reading.unsaved));
+        gauges.connections.set(clamp(reading.connections as u64));
+        gauges.created_today.set(clamp(reading.created_today));
+        gauges
+            .daily_limit
+            .set(clamp(reading.daily_limit.unwrap_or(0)));
+        gauges.time.set(clamp(reading.now.as_secs()));
         if let Some(census) = reading.census {
             for (state, count) in [
                 ("unconfirmed", census.unconfirmed),
@@ -275,6 +320,15 @@ impl Metrics {
         }
         String::from_utf8_lossy(&text).into_owned()
     }
+}
+
+fn clamp(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn since_1970(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    clamp(since.unwrap_or_default().as_secs())
 }
 
 impl Default for Metrics {
@@ -294,8 +348,7 @@ impl Observer for Metrics {
     }
 
     fn token_obtained(&self, lifetime: Duration) {
-        let seconds = i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX);
-        self.token_lifetime.set(seconds);
+        self.token_lifetime.set(clamp(lifetime.as_secs()));
     }
 
     fn store_call(&self, call: StoreCall, ok: bool, took: Duration) {
@@ -309,17 +362,7 @@ impl Observer for Metrics {
     }
 
     fn note(&self, note: Note) {
-        let event = match note {
-            Note::ProfileCreated => "profile_created",
-            Note::AuthorizeUnconfirmed => "authorize_unconfirmed",
-            Note::ProfileWasted => "profile_wasted",
-            Note::TokenSetLost => "token_set_lost",
-            Note::TokenSetReplacedElsewhere => "token_set_replaced_elsewhere",
-            Note::RefreshTokenSalvaged => "refresh_token_salvaged",
-            Note::SessionRecovered => "session_recovered",
-            Note::Erased => "erased",
-            Note::ErasurePostponed => "erasure_postponed",
-        };
+        let event = note.label();
         self.visitor_events.with_label_values(&[event]).inc();
     }
 

@@ -83,6 +83,15 @@ fn visits(method: &Method) -> bool {
 // === impl Withheld ===
 
 impl Withheld {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Bot,
+        Self::Probe,
+        Self::Prefetch,
+        Self::Method,
+        Self::NotYet,
+    ];
+
     /// The word for metrics and for the `Dressipi-Sidecar` response header.
     pub fn label(self) -> &'static str {
         match self {

@@ -70,6 +70,7 @@ const WAYS: usize = 8;
 /// 65,536 buckets of 16 bytes: one MiB.
 const SETS: usize = 8192;
 const NANOS_PER_MILLI: u64 = 1_000_000;
+const DAY: u64 = 86_400;
 
 impl Default for CreationLimits {
     fn default() -> Self {
@@ -170,7 +171,7 @@ impl Spent {
             None => self.overall,
         };
         // A clock that is set back does not give a day twice.
-        let day = (now.as_secs() / 86_400).max(self.day);
+        let day = (now.as_secs() / DAY).max(self.day);
         let today = if day == self.day { self.today } else { 0 };
         if limits.daily.is_some_and(|daily| today >= daily) {
             return Err(Limit::Daily);
@@ -182,6 +183,12 @@ impl Spent {
         self.day = day;
         self.today = today + 1;
         Ok(())
+    }
+
+    /// How many profiles were spent in the day of `now`.
+    pub fn today(&self, now: Timestamp) -> u64 {
+        let is_over = now.as_secs() / DAY > self.day;
+        if is_over { 0 } else { self.today }
     }
 }
 
@@ -264,6 +271,8 @@ mod tests {
             let now = Timestamp::from_secs(secs);
             assert_eq!(spent.spend(client(1), &limits, now), expected, "{secs}");
         }
+        let today = |day: u64| spent.today(Timestamp::from_secs(midnight + day * 86_400));
+        assert_eq!([today(0), today(1), today(2)], [1, 1, 0]);
     }
 
     #[test]

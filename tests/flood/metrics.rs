@@ -25,11 +25,11 @@ impl Metrics {
         chosen.map(|(_, value)| value).sum()
     }
 
-    /// Sums by a label's value.
+    /// Sums by a label's value, where something was counted.
     pub fn by(&self, name: &str, label: &str) -> BTreeMap<String, u64> {
         let mut sums = BTreeMap::new();
         let begin = format!("{label}=\"");
-        for (labels, value) in self.samples(name) {
+        for (labels, value) in self.samples(name).filter(|(_, value)| *value > 0) {
             let found = labels
                 .split_once(&begin)
                 .and_then(|(_, rest)| rest.split_once('"'));

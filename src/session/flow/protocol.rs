@@ -160,9 +160,59 @@ pub enum Note {
     ErasurePostponed,
 }
 
+// === impl Note ===
+
+impl Note {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::ProfileCreated,
+        Self::AuthorizeUnconfirmed,
+        Self::ProfileWasted,
+        Self::TokenSetLost,
+        Self::TokenSetReplacedElsewhere,
+        Self::RefreshTokenSalvaged,
+        Self::SessionRecovered,
+        Self::Erased,
+        Self::ErasurePostponed,
+    ];
+
+    /// The word for metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::ProfileCreated => "profile_created",
+            Self::AuthorizeUnconfirmed => "authorize_unconfirmed",
+            Self::ProfileWasted => "profile_wasted",
+            Self::TokenSetLost => "token_set_lost",
+            Self::TokenSetReplacedElsewhere => "token_set_replaced_elsewhere",
+            Self::RefreshTokenSalvaged => "refresh_token_salvaged",
+            Self::SessionRecovered => "session_recovered",
+            Self::Erased => "erased",
+            Self::ErasurePostponed => "erasure_postponed",
+        }
+    }
+}
+
 // === impl Unavailable ===
 
 impl Unavailable {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::NotCreated,
+        Self::Limited(Limit::Client),
+        Self::Limited(Limit::Overall),
+        Self::Limited(Limit::Daily),
+        Self::CreationsBusy,
+        Self::Store,
+        Self::Dressipi,
+        Self::Unconfirmed,
+        Self::Lost,
+        Self::Erased,
+        Self::TimedOut,
+        Self::Rejected,
+        Self::Busy,
+        Self::Internal,
+    ];
+
     /// The word for metrics and for the `Dressipi-Sidecar` response header.
     pub fn label(self) -> &'static str {
         match self {
