@@ -51,6 +51,7 @@ mod table;
 mod unsaved;
 mod vault;
 mod waiters;
+mod waiting;
 
 pub use breaker::GuardedStore;
 pub use cache::{Authorized, RenderToken};
@@ -84,3 +85,4 @@ pub use store::{
     StateTag, Store, StoreError, Stored, Version,
 };
 pub use vault::{SaveError, Vault, VaultError};
+pub use waiting::on_behalf_of;
