@@ -1,7 +1,7 @@
 //! `dressipi-sidecar`: an authenticating reverse proxy for the Dressipi API. One visitor, one profile, whatever happens.
 //!
 //! Imports point one way, and `tests/layers.rs` holds that:
-//! `clock, secret, tls → oauth, visitor → session → dressipi → config → telemetry → gate → proxy, admin → server → cli`.
+//! `clock, secret, tls, trace → oauth, visitor → session → dressipi → config → telemetry → gate → proxy, admin → server → cli`.
 //! The `simulator` stands apart: it shares nothing with the client that it tests.
 
 pub mod admin;
@@ -18,6 +18,7 @@ pub mod session;
 pub mod simulator;
 pub mod telemetry;
 pub mod tls;
+pub mod trace;
 pub mod visitor;
 
 /// What `tests/fuzz` needs beyond the public interface. No promise is made of it.

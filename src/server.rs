@@ -44,7 +44,10 @@ use crate::session::{
     FlowRuntime, Keyring, KeyringError, Manager, OpenRedisError, OpenStoreError, Parts, Store,
     StoreSettings, Vault, VaultError,
 };
-use crate::telemetry::{AccessLog, AccessLogGuard, History, InFlight, LOOK_INTERVAL, Metrics};
+use crate::telemetry::{
+    AccessLog, AccessLogGuard, History, InFlight, LOOK_INTERVAL, Metrics, Traces, TracesError,
+    Witness,
+};
 use crate::tls::FilesError;
 use crate::visitor::{CookieJar, Spent};
 
@@ -72,6 +75,7 @@ pub struct Running {
     census: Census,
     listeners: JoinSet<()>,
     background: JoinSet<()>,
+    traces: Traces,
     /// Dropped when the store is closed.
     flows: FlowRuntime,
     /// Last: it writes the lines of the requests that end with the rest.
@@ -110,6 +114,9 @@ pub enum StartError {
     /// The configuration cannot be carried out.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+    /// Traces cannot be sent.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     /// The runtime ended while the store was being opened.
     #[error("interrupted while the session store was being opened")]
     Interrupted,
@@ -156,6 +163,8 @@ const CLOCK_INTERVAL: Duration = Duration::from_secs(2);
 const LAST_REQUESTS: Duration = Duration::from_millis(500);
 /// How long unsaved sessions are tried again before the process ends.
 const CLOSE_BOUND: Duration = Duration::from_secs(5);
+/// How long the collector may take for the last traces.
+const TRACES_BOUND: Duration = Duration::from_secs(2);
 
 /// Starts a sidecar on the present runtime.
 pub async fn start(config: &Config) -> Result<Running, StartError> {
@@ -196,6 +205,7 @@ async fn start_all(
     let metrics = Arc::new(Metrics::new());
     metrics.started(clock.now());
     metrics.preset_refusals(Refusal::labels(), refused_connections());
+    let traces = Traces::new(flows.handle().clone(), metrics.clone());
     let template = config.dressipi.headers.token_template.clone();
     let client = Arc::new(CurrentClient::new(Client::new(&config.dressipi)?));
     let manager = Manager::new(Parts {
@@ -204,14 +214,19 @@ async fn start_all(
         clock: clock.clone(),
         settings: config.session,
         render: Arc::new(move |token| template.render(token)),
-        observer: metrics.clone(),
+        observer: Arc::new(Witness {
+            metrics: metrics.clone(),
+            traces: traces.clone(),
+        }),
         runtime: flows.handle().clone(),
     });
     let jar = CookieJar::new(config.cookie.clone(), cookie_keys);
     let snapshot = Snapshot::new(config, jar, identity_key.clone(), &metrics, None)?;
     snapshot.count_client_certificates(&metrics, None);
     metrics.client_certificate(STORE, store_certificate_ends(&config.store));
-    let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
+    let tracer = traces.prepare(config)?;
+    traces.replace(tracer.clone());
+    let snapshot = Arc::new(ArcSwap::from_pointee(snapshot.traced(tracer)));
 
     let handed_over = Arc::new(AtomicBool::new(false));
     let (mut sockets, mut offered) = (Vec::new(), Vec::new());
@@ -275,6 +290,7 @@ async fn start_all(
         admin_token: admin_token.clone(),
         clock: clock.clone(),
         metrics: metrics.clone(),
+        traces: traces.clone(),
     });
 
     let (stop_listening, shutdown) = watch::channel(false);
@@ -305,6 +321,7 @@ async fn start_all(
         census: census.clone(),
         listeners: JoinSet::new(),
         background: JoinSet::new(),
+        traces,
         flows,
         access_log: access_log_guard,
     };
@@ -528,6 +545,7 @@ impl Running {
         let _ = tokio::time::timeout(server.drain_timeout, drained).await;
         let cut_off = self.in_flight.count();
         let unsaved = self.manager.close(CLOSE_BOUND).await;
+        self.traces.close(TRACES_BOUND).await;
         self.background.shutdown().await;
         drop(self.flows);
         // Waits in a thread where waiting is allowed.

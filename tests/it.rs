@@ -45,5 +45,6 @@ mod streams;
 mod support;
 mod tls;
 mod tls_listener;
+mod traces;
 mod unix_sockets;
 mod visitor_sources;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 const ORDER: [&[&str]; 10] = [
-    &["clock", "secret", "tls"],
+    &["clock", "secret", "tls", "trace"],
     &["oauth", "visitor"],
     &["session"],
     &["dressipi"],
@@ -155,7 +155,9 @@ fn pure_modules_do_no_io() {
         "proxy/identity.rs",
         "proxy/replay.rs",
         "proxy/rescue.rs",
-        "proxy/trace.rs",
+        "trace.rs",
+        "telemetry/openmetrics.rs",
+        "telemetry/traces/otlp.rs",
     ];
     let forbidden = [
         "SystemTime",

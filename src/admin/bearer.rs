@@ -1,5 +1,7 @@
 //! Who may use `/sessions…`: whoever sends the configured bearer token (RFC 6750), and nobody where none is configured.
 
+use std::net::SocketAddr;
+
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
@@ -30,6 +32,25 @@ pub(super) fn challenge(problem: Problem) -> Response {
         answer.headers_mut().insert(WWW_AUTHENTICATE, value);
     }
     answer
+}
+
+/// Whether somebody may change what the process does: where a bearer token is configured, whoever has it; otherwise whoever is on this
+/// host.
+pub(super) fn admit_change(
+    headers: &HeaderMap,
+    peer: SocketAddr,
+    admin: &Admin,
+) -> Result<(), Problem> {
+    let token = admin.0.token.load();
+    match token.as_deref() {
+        Some(token) => admit(headers, Some(token)),
+        None if peer.ip().to_canonical().is_loopback() => Ok(()),
+        None => Err(Problem {
+            status: StatusCode::FORBIDDEN,
+            title: "Nobody may do this from elsewhere",
+            detail: "configure admin.token_file, or ask from this host".to_owned(),
+        }),
+    }
 }
 
 /// Whether somebody with these headers may use what is for the `token`'s bearers.

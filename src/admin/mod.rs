@@ -5,6 +5,7 @@ mod bearer;
 mod config_state;
 mod description;
 mod health;
+mod log_level;
 mod problem;
 mod quit;
 mod sessions;
@@ -20,8 +21,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{MethodRouter, get, post};
 use parking_lot::Mutex;
@@ -32,7 +33,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::gate::Census;
 use crate::secret::Secret;
 use crate::session::Manager;
-use crate::telemetry::{History, InFlight, Metrics, Reading};
+use crate::telemetry::{Exposition, History, InFlight, Metrics, Reading};
 use crate::visitor::{IdentityKey, Spent, VisitorKey};
 
 /// What the admin listener tells about.
@@ -110,7 +111,7 @@ impl Admin {
 const SESSIONS: &str = "/sessions";
 
 /// What asks for no token, or does so by itself.
-fn open_routes() -> [(&'static str, MethodRouter<Admin>); 7] {
+fn open_routes() -> [(&'static str, MethodRouter<Admin>); 8] {
     [
         ("/", get(async || Redirect::temporary("/status"))),
         ("/status", get(status::status)),
@@ -118,6 +119,7 @@ fn open_routes() -> [(&'static str, MethodRouter<Admin>); 7] {
         ("/livez", get(|| async { "ok\n" })),
         ("/readyz", get(ready)),
         ("/metrics", get(metrics)),
+        ("/log-level", get(log_level::show).put(log_level::change)),
         ("/openapi.json", get(description::describe)),
     ]
 }
@@ -133,7 +135,7 @@ async fn ready(State(Admin(parts)): State<Admin>) -> Response {
     }
 }
 
-async fn metrics(State(Admin(parts)): State<Admin>) -> Response {
+async fn metrics(State(Admin(parts)): State<Admin>, headers: HeaderMap) -> Response {
     let now = parts.clock.now();
     let created_today = parts.spent.lock().today(now);
     let limits = parts.config.present().config.creation.limits;
@@ -148,10 +150,8 @@ async fn metrics(State(Admin(parts)): State<Admin>) -> Response {
         unsaved: parts.manager.unsaved(),
         census: parts.manager.census().await.ok(),
     };
-    let text = parts.metrics.render(reading);
-    (
-        [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
-        text,
-    )
-        .into_response()
+    let accept = headers.get_all(ACCEPT).iter();
+    let accept: Vec<&str> = accept.filter_map(|value| value.to_str().ok()).collect();
+    let Exposition { content_type, text } = parts.metrics.expose(&accept.join(","), reading);
+    ([(CONTENT_TYPE, content_type)], text).into_response()
 }

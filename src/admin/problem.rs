@@ -55,6 +55,15 @@ impl Problem {
         }
     }
 
+    /// The process does not log in a way that can be changed.
+    pub(super) fn no_log() -> Self {
+        Self {
+            status: StatusCode::CONFLICT,
+            title: "There is no log whose level could be told or changed",
+            detail: "the process logs in another way, or not at all".to_owned(),
+        }
+    }
+
     /// The store does not answer.
     pub(super) fn store(error: impl std::fmt::Display) -> Self {
         Self {

@@ -43,10 +43,12 @@ const SECRETS: [&str; 5] = [
     "sentinel_password",
     "token",
 ];
+/// A secret key whose name is that of a section elsewhere.
+const COLLECTOR_HEADERS: &str = "traces.headers";
 /// Where keys with the same names hold the names of headers.
 const HEADERS: &str = "dressipi.headers.";
 /// Keys whose values may hold a password although they should not.
-const URLS: [&str; 3] = ["base_url", "url", "urls"];
+const URLS: [&str; 4] = ["base_url", "url", "urls", "endpoint"];
 /// What stands for a value that is not shown.
 const HIDDEN: &str = "(hidden)";
 /// Where all keys are written.
@@ -124,7 +126,9 @@ impl<'a> Lines<'a> {
 /// Whether a secret stands at `path`.
 pub(super) fn is_secret(path: &str) -> bool {
     let mut names = path.split('.');
-    !path.starts_with(HEADERS) && names.any(|name| SECRETS.contains(&name))
+    let named = !path.starts_with(HEADERS) && names.any(|name| SECRETS.contains(&name));
+    let below = path.strip_prefix(COLLECTOR_HEADERS);
+    named || below.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 /// Whether what is written may be a secret.
@@ -217,8 +221,10 @@ fn is_harmless(line: &str) -> bool {
         return words(line).iter().all(harmless);
     };
     let value = value.to_lowercase();
-    let harmless =
-        |name: &String| known.contains(name.as_str()) && !SECRETS.contains(&name.as_str());
+    // Which section the line is of is not known.
+    let of_collector = COLLECTOR_HEADERS.rsplit('.').next();
+    let may_be_secret = |name: &str| SECRETS.contains(&name) || Some(name) == of_collector;
+    let harmless = |name: &String| known.contains(name.as_str()) && !may_be_secret(name);
     words(key).last().is_some_and(harmless) && !SUSPICIOUS.iter().any(|word| value.contains(word))
 }
 
@@ -328,6 +334,7 @@ mod tests {
             "  s3cr3t: x",
             "dressipi = { level = 1, api_key = 's3cr3t' ]",
             "base_url = \"https://u:s3cr3t@h",
+            "headers = \"x-team=s3cr3t",
             "{ \"level\": 1, \"token\": \"s3cr3t\"",
             "\"s3cr3t\", ]",
         ] {

@@ -11,11 +11,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::schema::patterns::{
-    COOKIE, DOMAIN, HEADER, HOST, HTTP, LISTEN, MODE, PATH, REDIS, SOCKET, SOURCE, TOKEN,
+    COOKIE, DOMAIN, HEADER, HOST, HTTP, LISTEN, MODE, OTLP, PATH, REDIS, SOCKET, SOURCE, TOKEN,
 };
 use super::values::{
-    Bytes, ClientAuth, Create, Credentials, LogFormat, OnLost, OnUnavailable, Rate, RedisMode,
-    SameSite, Span, StoreKind, TlsVersion,
+    Bytes, ClientAuth, Create, Credentials, LogFormat, OnLost, OnUnavailable, Rate, Ratio,
+    RedisMode, SameSite, Span, StoreKind, TlsVersion,
 };
 use crate::secret::Secret;
 
@@ -47,6 +47,8 @@ pub(crate) struct File {
     pub(crate) admin: Option<Admin>,
     /// Logging.
     pub(crate) log: Option<Log>,
+    /// Traces, sent to a collector by OTLP. Without this section, or without `endpoint` in it, there are none.
+    pub(crate) traces: Option<Traces>,
     /// What clients may take of connections, headers and time.
     pub(crate) limits: Option<Limits>,
     /// The process.
@@ -471,6 +473,39 @@ pub(crate) struct Log {
     pub(crate) format: Option<LogFormat>,
     /// Whether each request has a line. Default: `true`.
     pub(crate) access: Option<bool>,
+    /// The part of the requests that have one, from 0 to 1. Those that failed (no answer, 5xx, or refused) always have. Default: `1`.
+    pub(crate) access_sample: Option<Ratio>,
+}
+
+/// Traces.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Traces {
+    /// The collector: scheme, host and port, and a path if it has one; `/v1/traces` is added. OTLP over HTTP, port 4318 nearly
+    /// everywhere. Default: none, and no traces.
+    #[schemars(regex(pattern = OTLP), example = "http://collector:4318")]
+    pub(crate) endpoint: Option<String>,
+    /// Headers for the collector, written `name=value,name=value` with `%20` for a space, as in `OTEL_EXPORTER_OTLP_HEADERS`. Better
+    /// in `headers_file` than here. Default: none.
+    pub(crate) headers: Option<Secret>,
+    /// A file that holds the headers for the collector, in place of `headers`.
+    pub(crate) headers_file: Option<String>,
+    /// The part of the traces begun here that are recorded, from 0 to 1; of those begun elsewhere, the caller has decided.
+    /// Default: `1`.
+    pub(crate) sample_ratio: Option<Ratio>,
+    /// What the sidecar is called in traces. Default: `dressipi-sidecar`.
+    #[schemars(length(min = 1))]
+    pub(crate) service_name: Option<String>,
+    /// What else is said of it, written `key=value,key=value`, as in `OTEL_RESOURCE_ATTRIBUTES`. Default: nothing.
+    #[schemars(example = "deployment.environment.name=production,k8s.namespace.name=shop")]
+    pub(crate) resource_attributes: Option<String>,
+    /// A PEM bundle of certificate authorities to trust. Default: the system's.
+    pub(crate) ca_file: Option<String>,
+    /// How long one call of the collector may take. Default: `10s`.
+    pub(crate) timeout: Option<Span>,
+    /// So many spans may wait for the collector; those beyond are dropped and counted. Default: `4096`.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(crate) queue: Option<u64>,
 }
 
 /// What clients may take of connections, headers and time.
@@ -527,4 +562,9 @@ pub(crate) struct Server {
     /// The path of a Unix-domain socket at which `serve --upgrade` takes over the sockets of the process that runs; only with the
     /// redis store. Default: nobody takes over.
     pub(crate) upgrade_socket: Option<String>,
+    /// Whether answers have a `Server-Timing` header: how long upstream, token and sidecar took. Default: `false`.
+    pub(crate) server_timing: Option<bool>,
+    /// Whether every answer has a `Dressipi-Sidecar` header with the state of the visitor's token; without it, only those that went
+    /// without a token have. Default: `false`.
+    pub(crate) token_state_header: Option<bool>,
 }

@@ -38,13 +38,19 @@ pub use excerpt::Excerpt;
 pub use fixed::needs_restart;
 pub use model::{
     Admin, Config, Credentials, IdentityPeers, Limits, ListenAddress, Listener, Log, LogFormat,
-    OnUnavailable, Route, Server, TrustedProxies, Upstream, UpstreamRef, UpstreamTls,
+    OnUnavailable, Route, Server, Traces, TrustedProxies, Upstream, UpstreamRef, UpstreamTls,
 };
 pub use problems::{Origin, Problem, Problems};
 pub use schema::json_schema;
 pub use show::{Entry, Origins, Shown, show};
+pub use values::Ratio;
 
 use excerpt::Lines;
+
+/// Checks what is written as a log level; what is wrong with it, and how to mend it.
+pub fn check_log_level(level: &str) -> Result<(), (String, String)> {
+    parse::check_level(level)
+}
 
 /// A valid configuration.
 #[derive(Clone, Debug)]

@@ -6,9 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::HeaderName;
+use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 
+use super::values::Ratio;
 use crate::secret::Secret;
 use crate::session::{Settings as SessionSettings, StoreSettings};
 use crate::tls::{ClientIdentity, ServerTls};
@@ -39,6 +40,8 @@ pub struct Config {
     pub admin: Option<Admin>,
     /// Logging.
     pub log: Log,
+    /// Where traces go, if there are any.
+    pub traces: Option<Traces>,
     /// What clients may take.
     pub limits: Limits,
     /// The process.
@@ -244,6 +247,29 @@ pub struct Log {
     pub format: LogFormat,
     /// Whether each request has an access line.
     pub access: bool,
+    /// The part of the requests that have one, those that failed aside.
+    pub access_sample: Ratio,
+}
+
+/// Traces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Traces {
+    /// Where the collector takes them: a URL without user, query and fragment.
+    pub endpoint: String,
+    /// Headers for it, marked sensitive.
+    pub headers: HeaderMap,
+    /// The part of the traces begun here that are recorded.
+    pub sample_ratio: Ratio,
+    /// What the sidecar is called in them.
+    pub service_name: String,
+    /// What else is said of it.
+    pub resource_attributes: Vec<(String, String)>,
+    /// Certificate authorities to trust in place of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// How long one call may take.
+    pub timeout: Duration,
+    /// So many spans may wait.
+    pub queue: usize,
 }
 
 /// The form of a log line.
@@ -299,4 +325,8 @@ pub struct Server {
     pub core_dumps: bool,
     /// Where a successor takes over the sockets.
     pub upgrade_socket: Option<PathBuf>,
+    /// Whether answers tell how long their parts took.
+    pub server_timing: bool,
+    /// Whether every answer tells the state of the visitor's token.
+    pub token_state_header: bool,
 }

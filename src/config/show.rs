@@ -205,6 +205,8 @@ mod tests {
         for file in ["keys", "password"] {
             std::fs::write(secrets.path().join(file), "s3cr3t").unwrap();
         }
+        std::fs::write(secrets.path().join("headers"), "x-team=s3cr3t").unwrap();
+        std::fs::write(secrets.path().join("ca"), "-----BEGIN CERTIFICATE-----").unwrap();
         let of_redis = BASE.replace(
             "path = 'x.redb'",
             "store = 'redis'\nkeys_file = 'keys'\nlease_term = '20s'\n\
@@ -213,7 +215,10 @@ mod tests {
              [cookie]\nsame_site = 'strict'\nmax_life = '730d'\ndomain = 'd.example'\nname = 'v'\n\
              [consent]\nrequired_header = 'x-consent'\nrequired_value = '*a*'\nrefused_value = 'b'\n\
              [creation]\nper_client = 'unlimited'\noverall = '7/1500ms'\nadopt_cookie = 'a'\nextra_bots = ['x']\n\
-             [limits]\nheader_bytes = 5000\n[log]\nformat = 'text'",
+             [limits]\nheader_bytes = 5000\n[log]\nformat = 'text'\naccess_sample = 0.25\n\
+             [server]\nserver_timing = true\ntoken_state_header = true\n\
+             [traces]\nendpoint = 'https://c.example/x'\nheaders_file = 'headers'\nsample_ratio = 0.001\nservice_name = 'n'\n\
+             resource_attributes = 'a.b=c%2Cd e,f%3D=g'\nca_file = 'ca'\ntimeout = '3s'\nqueue = 7",
         );
         let config = loaded(&of_redis, secrets.path(), &[]);
         assert_says_everything(&config);

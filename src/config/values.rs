@@ -32,6 +32,10 @@ pub(crate) enum Rate {
     },
 }
 
+/// A part of one, from 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ratio(f64);
+
 /// Where visitor sessions are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -217,6 +221,59 @@ impl<'de> Deserialize<'de> for Rate {
             }
         }
         deserializer.deserialize_any(Text)
+    }
+}
+
+// === impl Ratio ===
+
+impl Ratio {
+    /// All.
+    pub const ALL: Self = Self(1.0);
+
+    /// The ratio, if it is one.
+    pub fn new(value: f64) -> Option<Self> {
+        (0.0..=1.0).contains(&value).then_some(Self(value))
+    }
+
+    /// The number.
+    pub fn value(self) -> f64 {
+        self.0
+    }
+}
+
+/// It is never NaN.
+impl Eq for Ratio {}
+
+impl<'de> Deserialize<'de> for Ratio {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Part;
+        fn checked<E: de::Error>(value: Option<f64>, typed: impl fmt::Display) -> Result<Ratio, E> {
+            let wrong = || {
+                E::custom(format_args!(
+                    "{typed} cannot be: it must be a number from 0 to 1{HINT}such as 0.01 for one in a hundred"
+                ))
+            };
+            value.and_then(Ratio::new).ok_or_else(wrong)
+        }
+        impl Visitor<'_> for Part {
+            type Value = Ratio;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number from 0 to 1, such as 0.01")
+            }
+            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Ratio, E> {
+                checked(Some(value), value)
+            }
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Ratio, E> {
+                checked(Some(value as f64), value)
+            }
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Ratio, E> {
+                checked(Some(value as f64), value)
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Ratio, E> {
+                checked(text.trim().parse().ok(), format_args!("{text:?}"))
+            }
+        }
+        deserializer.deserialize_any(Part)
     }
 }
 

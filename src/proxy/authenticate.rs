@@ -1,6 +1,8 @@
 //! From an identity to credentials: asks `identity` who it is, the session manager for the token, and the route what to do
 //! without one.
 
+use std::time::Instant;
+
 use http::HeaderMap;
 use pingora::Result;
 use pingora::proxy::Session as HttpExchange;
@@ -15,7 +17,7 @@ use super::service::Proxy;
 use crate::clock::Timestamp;
 use crate::config::OnUnavailable;
 use crate::oauth::VendorToken;
-use crate::session::{Authorized, Creation, Marker, Recovery, Remember, Unavailable};
+use crate::session::{Authorized, Creation, Marker, Recovery, Remember, Unavailable, on_behalf_of};
 use crate::visitor::{
     Arrival, Client, Cookies, CreationRules, Limit, Lookup, Seen, VisitorId, VisitorKey, may_create,
 };
@@ -138,15 +140,21 @@ impl Proxy {
                 };
                 let manager = &self.0.manager;
                 // Boxed, so that the requests that need not wait do not carry the room for waiting along.
-                let result = match vendor_token(headers, &visitors.creation, ctx.now) {
-                    None => Box::pin(manager.ensure_or_recover(&key, creation, recovery)).await,
-                    Some(vendor) => {
-                        let unknown = arrival == Arrival::New;
-                        let ensuring =
-                            manager.ensure_or_adopt(&key, creation, recovery, &vendor, unknown);
-                        Box::pin(ensuring).await
+                let vendor = vendor_token(headers, &visitors.creation, ctx.now);
+                let ensuring = async {
+                    match &vendor {
+                        None => manager.ensure_or_recover(&key, creation, recovery).await,
+                        Some(vendor) => {
+                            let unknown = arrival == Arrival::New;
+                            manager
+                                .ensure_or_adopt(&key, creation, recovery, vendor, unknown)
+                                .await
+                        }
                     }
                 };
+                let begun = Instant::now();
+                let result = Box::pin(on_behalf_of(ctx.traced.context(), ensuring)).await;
+                *ctx.token_wait.get_or_insert_default() += begun.elapsed();
                 if result.as_ref().is_ok_and(Authorized::is_adopted) {
                     self.0.metrics.adopted();
                 }

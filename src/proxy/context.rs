@@ -1,13 +1,14 @@
 //! What one exchange remembers from phase to phase.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pingora::{Error, ErrorType, Result};
 
 use super::identity::{AnonymousReason, Carries};
 use super::rescue::Rescue;
 use super::snapshot::{RouteRules, Snapshot};
+use super::tracing::Traced;
 use crate::clock::Timestamp;
 use crate::config::Route;
 use crate::session::Authorized;
@@ -42,6 +43,13 @@ pub struct Exchange {
     /// What to answer if the sidecar has to answer by itself.
     pub(super) rescue: Option<Rescue>,
     pub(super) status: u16,
+    pub(super) traced: Traced,
+    /// When the last attempt at the upstream began, where somebody wants to know.
+    pub(super) upstream_begun: Option<Instant>,
+    /// How long it took until the head of its answer was there.
+    pub(super) upstream_took: Option<Duration>,
+    /// How long the request waited for a token, if it did.
+    pub(super) token_wait: Option<Duration>,
     _in_flight: Ticket,
 }
 
@@ -103,6 +111,10 @@ impl Exchange {
             attempts: 0,
             rescue: None,
             status: 0,
+            traced: Traced::Off,
+            upstream_begun: None,
+            upstream_took: None,
+            token_wait: None,
             _in_flight: in_flight.enter(),
         }
     }

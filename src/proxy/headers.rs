@@ -10,8 +10,8 @@ use memchr::memmem::Finder;
 use pingora::http::{RequestHeader, ResponseHeader};
 
 use super::edit::remove_all;
+use super::forwarded;
 use super::names::NameSet;
-use super::{forwarded, trace};
 use crate::config::{Credentials, Route, UpstreamRef};
 use crate::session::Authorized;
 use crate::visitor::{Change, Cookies, Place, is_ours};
@@ -117,14 +117,11 @@ impl HeaderRules {
         for name in headers.keys() {
             host |= *name == HOST;
             let name = name.as_str();
-            found |= self.strip.contains(name)
-                || forwarded::is_forwarding(name)
-                || trace::is_parent(name);
+            found |= self.strip.contains(name) || forwarded::is_forwarding(name);
         }
         if found {
             remove_all(headers, |name| self.strip.contains(name));
             remove_all(headers, |name| forwarded::is_stripped(name, trusted));
-            trace::apply(headers);
         }
         host
     }

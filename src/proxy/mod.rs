@@ -18,7 +18,8 @@ mod rescue;
 mod route;
 mod service;
 mod snapshot;
-mod trace;
+mod telling;
+mod tracing;
 mod upgrade;
 
 pub use identity::AnonymousReason;

@@ -201,6 +201,18 @@ impl Pool {
         }
     }
 
+    /// Scheme, host and port.
+    pub(super) fn server(&self) -> (&'static str, &str, u16) {
+        let Destination {
+            host, port, tls, ..
+        } = &self.destination;
+        let scheme = match tls {
+            Some(_) => "https",
+            None => "http",
+        };
+        (scheme, host, *port)
+    }
+
     /// How many addresses there are.
     pub(super) fn len(&self) -> usize {
         self.addresses.load().len()

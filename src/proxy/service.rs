@@ -16,13 +16,16 @@ use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session as HttpExchange};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
+use rand::RngExt;
 
 use super::context::{Exchange, Replay};
 use super::edit::{edit_answer, edit_request, forget_spelling};
-use super::headers::{SIDECAR, host, protect_personal_answer, set_visitor_cookies};
+use super::headers::{host, protect_personal_answer, set_visitor_cookies};
 use super::replay::{Verdict, verdict};
 use super::rescue::Rescue;
 use super::snapshot::Snapshot;
+use super::telling::tell;
+use super::tracing::{End, Traced};
 use super::{forwarded, route};
 use crate::clock::Clock;
 use crate::config::{Credentials, UpstreamRef};
@@ -75,6 +78,11 @@ fn is_interim(answer: &ResponseHeader) -> bool {
     answer.status.is_informational() && answer.status != StatusCode::SWITCHING_PROTOCOLS
 }
 
+/// Whether one of the requests is among those of which so many are.
+fn is_in(sample: Option<f64>) -> bool {
+    sample.is_none_or(|part| rand::rng().random::<f64>() < part)
+}
+
 /// What is not taken up here must not be taken up further on, where it would be a tunnel.
 fn ignore_http2_offer(request: &mut RequestHeader) {
     let offer = request.headers.get(UPGRADE);
@@ -113,6 +121,7 @@ impl ProxyHttp for Proxy {
         ctx: &mut Self::CTX,
     ) -> Result<bool> {
         exchange.set_read_timeout(Some(ctx.snapshot.client_timeout));
+        ctx.traced = Traced::begin(ctx.snapshot.tracer.as_ref(), &exchange.req_header().headers);
         if let Some(refusal) = refusal(exchange.req_header(), ctx.snapshot.header_count) {
             return ctx.answer_here(Rescue::refused(refusal));
         }
@@ -151,11 +160,13 @@ impl ProxyHttp for Proxy {
         exchange: &mut HttpExchange,
         ctx: &mut Self::CTX,
     ) -> Result<Box<HttpPeer>> {
+        ctx.end_attempt();
         if ctx.replay == Replay::Wanted {
             ctx.replay = Replay::Done;
             ctx.now = self.0.clock.now();
             self.authorize(exchange, ctx).await?;
         }
+        ctx.begin_attempt();
         let Some((route, rules)) = ctx.route() else {
             return ctx.answer_here(Rescue::NO_ROUTE);
         };
@@ -228,7 +239,9 @@ impl ProxyHttp for Proxy {
             rules
                 .headers
                 .add_to_request(headers, authorized, ctx.cookie_place);
+            ctx.traced.tell(headers);
         });
+        ctx.traced.target(request);
         Ok(())
     }
 
@@ -262,9 +275,10 @@ impl ProxyHttp for Proxy {
         if is_interim(answer) {
             return Ok(());
         }
-        if route.upstream == UpstreamRef::Dressipi
-            && let Some(authorized) = ctx.visitor.authorized()
-        {
+        let to_dressipi = route.upstream == UpstreamRef::Dressipi;
+        ctx.upstream_took = ctx.upstream_begun.map(|begun| begun.elapsed());
+        ctx.traced.answered(answer.status);
+        if to_dressipi && let Some(authorized) = ctx.visitor.authorized() {
             let replayable =
                 !exchange.as_ref().retry_buffer_truncated() && !exchange.is_upgrade_req();
             let replayed = ctx.replay == Replay::Done;
@@ -306,9 +320,7 @@ impl ProxyHttp for Proxy {
             exchange.set_keepalive(None);
         }
         set_visitor_cookies(answer, ctx.set_cookies());
-        if let Some(reason) = ctx.visitor.anonymous() {
-            answer.insert_header(SIDECAR, format!("anonymous; reason={}", reason.label()))?;
-        }
+        tell(answer, ctx);
         Ok(())
     }
 
@@ -323,6 +335,7 @@ impl ProxyHttp for Proxy {
         if *error.etype() == TOKEN_REJECTED && ctx.replay == Replay::Wanted {
             return error;
         }
+        ctx.traced.failed(&error);
         if !exchange.req_header().method.is_idempotent()
             || exchange.as_ref().retry_buffer_truncated()
         {
@@ -341,6 +354,7 @@ impl ProxyHttp for Proxy {
         mut error: Box<Error>,
     ) -> Box<Error> {
         ctx.attempts += 1;
+        ctx.traced.failed(&error);
         let addresses = ctx.route().map_or(0, |(_, rules)| rules.pool.len());
         error.set_retry(ctx.attempts < addresses.min(MAX_CONNECTS));
         error
@@ -367,6 +381,7 @@ impl ProxyHttp for Proxy {
                 exchange.set_keepalive(None);
             }
             set_visitor_cookies(&mut head, ctx.set_cookies());
+            tell(&mut head, ctx);
             let head_only = exchange.req_header().method == Method::HEAD;
             let written = exchange
                 .write_response_header(Box::new(head), head_only)
@@ -392,6 +407,7 @@ impl ProxyHttp for Proxy {
         }
         let refusal = ctx.rescue.and_then(|rescue| rescue.refusal);
         let took = ctx.begun.elapsed();
+        let trace = ctx.traced.sampled();
         let status = match exchange.response_written() {
             Some(answer) => answer.status,
             None => StatusCode::from_u16(ctx.status).unwrap_or_default(),
@@ -412,7 +428,11 @@ impl ProxyHttp for Proxy {
         if ctx.replay == Replay::Done {
             self.0.metrics.replayed();
         }
-        if ctx.snapshot.access_log {
+        if let (Some((_, rules)), Some(trace)) = (route, trace) {
+            rules.metrics.exemplar(trace, took);
+        }
+        let failed = error.is_some() || !answered || status.is_server_error() || refusal.is_some();
+        if ctx.snapshot.access_log && (failed || is_in(ctx.snapshot.access_sample)) {
             let request = exchange.req_header();
             self.0.access_log.write(AccessLine {
                 at: self.0.clock.now(),
@@ -423,12 +443,24 @@ impl ProxyHttp for Proxy {
                 visitor: ctx.visitor.key().copied(),
                 token: ctx.visitor.label(),
                 took,
+                upstream: ctx.upstream_took,
+                trace,
                 sent: exchange.body_bytes_sent(),
                 error: error
                     .filter(|_| ctx.rescue.is_none())
                     .map(|error| error.etype().as_str().to_owned())
                     .or_else(|| refusal.map(|refusal| format!("refused: {refusal}"))),
             });
+        }
+        if trace.is_some() {
+            let listener = ctx.snapshot.listeners.get(self.0.listener);
+            let end = End {
+                request: exchange.req_header(),
+                status: answered.then_some(status),
+                error,
+                scheme: listener.map_or("http", |listener| listener.scheme_name()),
+            };
+            ctx.end_trace(&end);
         }
     }
 

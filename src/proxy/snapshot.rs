@@ -12,7 +12,7 @@ use super::peer::{Destination, PeerError, Pool};
 use super::route::RouteTable;
 use crate::config::{Config, Credentials, IdentityPeers, Route, TrustedProxies, UpstreamRef};
 use crate::dressipi::api_key_value;
-use crate::telemetry::{Metrics, RouteMetrics};
+use crate::telemetry::{Metrics, RouteMetrics, Tracer};
 use crate::visitor::{
     ConsentRules, CookieJar, CreationRules, IdentityKey, KnownCookies, Namespace, VisitorKey,
     VisitorSource,
@@ -26,6 +26,14 @@ pub struct Snapshot {
     pub(super) client_timeout: Duration,
     pub(super) header_count: usize,
     pub(super) access_log: bool,
+    /// The part of the requests that have an access line, if that is not all of them.
+    pub(super) access_sample: Option<f64>,
+    pub(super) server_timing: bool,
+    pub(super) token_state_header: bool,
+    /// Whether somebody wants to know how long the upstream took.
+    pub(super) timed: bool,
+    /// What records traces, if anything does.
+    pub(super) tracer: Option<Arc<Tracer>>,
     pub(super) resolve_interval: Duration,
     pools: Vec<Arc<Pool>>,
 }
@@ -37,6 +45,16 @@ pub(super) struct ListenerRules {
     pub(super) trusted_proxies: TrustedProxies,
     /// What clients speak here, `http` or `https`.
     pub(super) scheme: HeaderValue,
+}
+
+impl ListenerRules {
+    /// The same as a text.
+    pub(super) fn scheme_name(&self) -> &'static str {
+        match self.scheme == "https" {
+            true => "https",
+            false => "http",
+        }
+    }
 }
 
 /// The rules about visitors.
@@ -136,9 +154,20 @@ impl Snapshot {
             client_timeout: config.server.client_timeout,
             header_count: config.limits.header_count,
             access_log: config.log.access,
+            access_sample: Some(config.log.access_sample.value()).filter(|part| *part < 1.0),
+            server_timing: config.server.server_timing,
+            token_state_header: config.server.token_state_header,
+            timed: config.log.access || config.server.server_timing,
+            tracer: None,
             resolve_interval: config.server.resolve_interval,
             pools: std::iter::once(dressipi).chain(apps).collect(),
         })
+    }
+
+    /// The same, with traces.
+    pub fn traced(mut self, tracer: Option<Arc<Tracer>>) -> Self {
+        self.tracer = tracer;
+        self
     }
 
     /// The upstreams: name, where it is, and how many addresses that is.

@@ -18,7 +18,7 @@ use crate::gate::{Census, GateRules, Tls};
 use crate::proxy::{Snapshot, resolve_new};
 use crate::secret::Secret;
 use crate::session::{Keyring, Vault};
-use crate::telemetry::{Metrics, set_log_level};
+use crate::telemetry::{Metrics, Tracer, Traces, set_log_level};
 use crate::tls::ServerFiles;
 use crate::visitor::{CookieJar, IdentityKey};
 
@@ -41,6 +41,7 @@ pub(super) struct ReloaderParts {
     pub(super) admin_token: Arc<ArcSwapOption<Secret>>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) traces: Traces,
 }
 
 struct Inner {
@@ -61,6 +62,7 @@ struct Swapped {
     admin_token: Arc<ArcSwapOption<Secret>>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
+    traces: Traces,
 }
 
 /// A task that ends with this.
@@ -86,6 +88,7 @@ struct Prepared {
     keyring: Option<Keyring>,
     client: Client,
     snapshot: Arc<Snapshot>,
+    tracer: Option<Arc<Tracer>>,
     /// By listener; the files of those that are new.
     tls: Vec<Option<(Arc<Tls>, Option<ServerFiles>)>>,
 }
@@ -109,6 +112,7 @@ impl Reloader {
                 admin_token: parts.admin_token,
                 clock: parts.clock,
                 metrics: parts.metrics,
+                traces: parts.traces,
             },
         }))
     }
@@ -172,6 +176,7 @@ impl Reloader {
         let before = parts.snapshot.load_full();
         let identity_key = parts.identity_key.clone();
         let snapshot = Snapshot::new(&config, jar, identity_key, &parts.metrics, Some(&before))?;
+        let tracer = parts.traces.prepare(&config).map_err(StartError::from)?;
         let mut tls = Vec::new();
         for (index, listener) in config.listeners.iter().enumerate() {
             let kept = parts.gates[index].load().tls.clone();
@@ -185,7 +190,8 @@ impl Reloader {
         Ok(Prepared {
             keyring,
             client: Client::new(&config.dressipi)?,
-            snapshot: Arc::new(snapshot),
+            snapshot: Arc::new(snapshot.traced(tracer.clone())),
+            tracer,
             tls,
             config,
         })
@@ -198,6 +204,7 @@ impl Reloader {
             keyring,
             client,
             snapshot,
+            tracer,
             tls,
         } = prepared;
         let parts = &self.0.parts;
@@ -208,6 +215,7 @@ impl Reloader {
         parts.client.replace(client);
         snapshot.count_client_certificates(&parts.metrics, Some(&parts.snapshot.load()));
         parts.snapshot.store(snapshot);
+        parts.traces.replace(tracer);
         let limits = &config.limits;
         parts
             .census

@@ -3,14 +3,16 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use super::cache::Authorized;
 use super::flow::Unavailable;
+use super::waiting::waiter;
+use crate::trace::SpanContext;
 use crate::visitor::VisitorKey;
 
 /// What a flow ends in.
@@ -40,6 +42,7 @@ pub(super) struct Flight {
     overtaken: Arc<AtomicBool>,
     /// Whether its visitor has been erased meanwhile.
     erased: Arc<AtomicBool>,
+    waited_by: WaitedBy,
 }
 
 /// Whether a visitor waits for a flow, or will at some time. Flows for which nobody waits give way to the others.
@@ -55,7 +58,11 @@ pub(super) struct Lead {
     urgency: Urgency,
     overtaken: Arc<AtomicBool>,
     erased: Arc<AtomicBool>,
+    waited_by: WaitedBy,
 }
+
+/// The span of the first request that waits for a flow, once one does.
+pub(super) type WaitedBy = Arc<OnceLock<SpanContext>>;
 
 const SHARDS: usize = 16;
 
@@ -93,11 +100,13 @@ impl Flights {
                 let (urgent, urgency) = watch::channel(false);
                 let overtaken = Arc::new(AtomicBool::new(false));
                 let erased = Arc::new(AtomicBool::new(false));
+                let waited_by = WaitedBy::default();
                 let flight = Flight {
                     landing,
                     urgent: Arc::new(urgent),
                     overtaken: overtaken.clone(),
                     erased: erased.clone(),
+                    waited_by: waited_by.clone(),
                 };
                 slot.insert(flight.clone());
                 let lead = Lead {
@@ -108,6 +117,7 @@ impl Flights {
                     urgency: Urgency(urgency),
                     overtaken,
                     erased,
+                    waited_by,
                 };
                 Ok(Boarding::Led(lead, flight))
             }
@@ -165,6 +175,9 @@ impl Flight {
 impl Flight {
     /// A visitor waits for it.
     pub(super) fn hurry(&self) {
+        if let Some(waiter) = waiter() {
+            let _ = self.waited_by.set(waiter);
+        }
         self.urgent
             .send_if_modified(|urgent| !std::mem::replace(urgent, true));
     }
@@ -207,6 +220,11 @@ impl Lead {
     /// Whether somebody waits for it.
     pub(super) fn urgency(&self) -> Urgency {
         self.urgency.clone()
+    }
+
+    /// Whose span its calls belong to.
+    pub(super) fn waited_by(&self) -> WaitedBy {
+        self.waited_by.clone()
     }
 
     /// Ends the flow: from here on nobody joins it, and all who wait have its result.

@@ -52,6 +52,7 @@ mod tombstone;
 mod unsaved;
 mod vault;
 mod waiters;
+mod waiting;
 
 pub use breaker::GuardedStore;
 pub use cache::{Authorized, RenderToken};
@@ -86,3 +87,4 @@ pub use store::{
     StateTag, Store, StoreError, Stored, Version,
 };
 pub use vault::{SaveError, Vault, VaultError};
+pub use waiting::on_behalf_of;

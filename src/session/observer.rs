@@ -1,8 +1,9 @@
 //! What the session manager tells whoever counts. Telemetry implements it; this module knows nothing of metrics.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::flow::{Note, Unavailable};
+use crate::trace::SpanContext;
 
 /// An OAuth call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,6 +44,8 @@ pub enum LeaseEvent {
 pub trait Observer: Send + Sync + 'static {
     /// An OAuth call ended with `result` ("ok", or an error's label).
     fn oauth_call(&self, call: Call, result: &'static str, took: Duration);
+    /// The same call, with when it began and the span of the request that waits for its flow, if one does.
+    fn oauth_span(&self, _: Call, _: &'static str, _: Instant, _: Option<SpanContext>) {}
     /// Dressipi gave an access token that lives for so long.
     fn token_obtained(&self, lifetime: Duration);
     /// A store call ended.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::flights::{Lead, Urgency};
+use super::flights::{Lead, Urgency, WaitedBy};
 use super::flow::{Command, Done, Event, Flow, Loaded, Step};
 use super::lease::Lease;
 use super::observer::{Call, LeaseEvent, Observer, StoreCall};
@@ -51,6 +51,7 @@ struct Turn {
 /// What a flow has while it runs.
 struct Holding {
     urgency: Urgency,
+    waited_by: WaitedBy,
     turn: Option<Turn>,
     lease: Option<Lease>,
     /// Who else has the lease, for so long at least.
@@ -101,6 +102,7 @@ impl Performer {
         let mut written = false;
         let mut holding = Holding {
             urgency: lead.urgency(),
+            waited_by: lead.waited_by(),
             turn: None,
             lease: None,
             others: None,
@@ -145,7 +147,14 @@ impl Performer {
                     return Event::LeaseEnded;
                 };
                 let result = self.server.authorize().await;
-                self.end_call(key, Call::Authorize, &result, AuthorizeError::label, begun);
+                self.end_call(
+                    key,
+                    Call::Authorize,
+                    &result,
+                    AuthorizeError::label,
+                    begun,
+                    holding,
+                );
                 Event::Authorized(result)
             }
             Command::Exchange(grant) => {
@@ -154,7 +163,14 @@ impl Performer {
                 };
                 let asked_at = self.clock.now();
                 let result = self.server.exchange(grant).await;
-                self.end_call(key, Call::Exchange, &result, TokenError::label, begun);
+                self.end_call(
+                    key,
+                    Call::Exchange,
+                    &result,
+                    TokenError::label,
+                    begun,
+                    holding,
+                );
                 self.note_lifetime(&result);
                 Event::Exchanged(result, asked_at)
             }
@@ -164,7 +180,14 @@ impl Performer {
                 };
                 let asked_at = self.clock.now();
                 let result = self.server.refresh(token).await;
-                self.end_call(key, Call::Refresh, &result, TokenError::label, begun);
+                self.end_call(
+                    key,
+                    Call::Refresh,
+                    &result,
+                    TokenError::label,
+                    begun,
+                    holding,
+                );
                 self.note_lifetime(&result);
                 Event::Refreshed(result, asked_at)
             }
@@ -226,6 +249,7 @@ impl Performer {
         result: &Result<T, E>,
         label: fn(&E) -> &'static str,
         begun: Instant,
+        holding: &Holding,
     ) {
         let outcome = match result {
             Ok(_) => "ok",
@@ -235,6 +259,8 @@ impl Performer {
             }
         };
         self.observer.oauth_call(call, outcome, begun.elapsed());
+        let waiter = holding.waited_by.get().copied();
+        self.observer.oauth_span(call, outcome, begun, waiter);
     }
 
     fn note_lifetime(&self, result: &Result<TokenAnswer, TokenError>) {

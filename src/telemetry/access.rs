@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::logs::batch;
 use super::metrics::Metrics;
 use crate::clock::Timestamp;
+use crate::trace::TraceId;
 use crate::visitor::VisitorKey;
 
 /// Where requests leave their lines.
@@ -42,6 +43,10 @@ pub struct AccessLine {
     pub token: &'static str,
     /// How long it took.
     pub took: Duration,
+    /// How long the upstream took to answer the last attempt, from connecting to the head of its answer.
+    pub upstream: Option<Duration>,
+    /// The trace, where it is recorded.
+    pub trace: Option<TraceId>,
     /// Bytes of the answer's body.
     pub sent: usize,
     /// The kind of failure, if one ended it.
@@ -142,7 +147,7 @@ impl Drop for AccessLogGuard {
 
 impl AccessLine {
     fn emit(&self) {
-        let micros = u64::try_from(self.took.as_micros()).unwrap_or(u64::MAX);
+        let micros = |took: Duration| u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         tracing::info!(
             target: "access",
             method = self.method.as_str(),
@@ -151,7 +156,9 @@ impl AccessLine {
             route = self.route.as_deref(),
             visitor = self.visitor.map(tracing::field::display),
             token = self.token,
-            took_us = micros,
+            took_us = micros(self.took),
+            upstream_us = self.upstream.map(micros),
+            trace_id = self.trace.map(tracing::field::display),
             sent = self.sent,
             error = self.error,
         );
@@ -172,6 +179,8 @@ mod tests {
             visitor: None,
             token: "visitor",
             took: Duration::from_micros(7),
+            upstream: None,
+            trace: None,
             sent: 1,
             error: None,
         }

@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
 use std::time::{Duration, UNIX_EPOCH};
 
+use parking_lot::Mutex;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{Directive, ParseError};
 use tracing_subscriber::fmt::format::Writer;
@@ -42,6 +43,8 @@ type SetFilter = Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Syn
 
 /// There is one log in a process.
 static SET_FILTER: OnceLock<SetFilter> = OnceLock::new();
+/// What is logged now, as it was written.
+static LEVEL: Mutex<Option<String>> = Mutex::new(None);
 
 /// Libraries that print requests, headers or addresses of clients when they are asked to be talkative. They may warn.
 const TALKATIVE: [&str; 10] = [
@@ -106,14 +109,23 @@ pub fn init_logs(log: &Log) -> Result<(), LogError> {
         builder.finish().try_init()?;
     }
     let _ = SET_FILTER.set(set);
+    *LEVEL.lock() = Some(log.level.clone());
     Ok(())
+}
+
+/// What is logged now; `None`: logging is not set up.
+pub fn log_level() -> Option<String> {
+    LEVEL.lock().clone()
 }
 
 /// What is logged from here on.
 pub fn set_log_level(level: &str) -> Result<(), LogError> {
     let filter = log_filter(level)?;
     let set = SET_FILTER.get().ok_or(LogError::Elsewhere)?;
-    set(filter).map_err(|_| LogError::Elsewhere)
+    let mut present = LEVEL.lock();
+    set(filter).map_err(|_| LogError::Elsewhere)?;
+    *present = Some(level.to_owned());
+    Ok(())
 }
 
 /// Lines that one thread gathers to write them together, each with a time of its own.

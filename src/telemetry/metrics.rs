@@ -3,6 +3,7 @@
 
 mod presets;
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
@@ -11,9 +12,12 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use super::exemplars::{Exemplars, RouteExemplars};
+use super::openmetrics;
 use super::totals::Totals;
 use crate::clock::Timestamp;
 use crate::session::{Call, Census, LeaseEvent, Note, Observer, StoreCall, Unavailable};
+use crate::trace::TraceId;
 
 /// All metrics of the process.
 pub struct Metrics {
@@ -34,6 +38,9 @@ pub struct Metrics {
     replays: IntCounter,
     adopted: IntCounter,
     access_lines_dropped: IntCounter,
+    trace_spans: IntCounterVec,
+    trace_retries: IntCounter,
+    exemplars: Exemplars,
     rejections: IntCounterVec,
     oauth_calls: IntCounterVec,
     oauth_duration: HistogramVec,
@@ -88,6 +95,15 @@ pub struct RouteMetrics {
     /// By hundreds of the status; 0: the client was gone.
     classes: [IntCounter; 6],
     duration: Histogram,
+    exemplars: Arc<RouteExemplars>,
+}
+
+/// What a scraper gets.
+pub struct Exposition {
+    /// Its media type.
+    pub content_type: &'static str,
+    /// The metrics.
+    pub text: String,
 }
 
 const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -165,6 +181,9 @@ impl Metrics {
             replays: new.counter("replayed_requests_total", "Requests that were sent once more with another token after a 401 or 403."),
             adopted: new.counter("adopted_token_requests_total", "Requests that went with the vendor's token that their visitor carries, in place of a profile of ours."),
             access_lines_dropped: new.counter("access_lines_dropped_total", "Access log lines that were dropped because standard error did not take them fast enough."),
+            trace_spans: new.counters("trace_spans_total", "Spans: exported, rejected by the collector, failed because it did not answer, or dropped because too many waited.", &["result"]),
+            trace_retries: new.counter("trace_export_retries_total", "Times that the same spans were sent once more, since the collector could not take them."),
+            exemplars: Exemplars::default(),
             rejections: new.counters("token_rejections_total", "Answers 401 and 403 to a visitor's token, and whether another token was fetched for it.", &["action"]),
             oauth_calls: new.counters("oauth_calls_total", "OAuth calls to Dressipi by kind and result. Each `authorize` with result `ok` made a profile.", &["call", "result"]),
             oauth_duration: new.histograms("oauth_call_duration_seconds", "How long OAuth calls take.", &["call"], &CALL_BUCKETS),
@@ -198,6 +217,7 @@ impl Metrics {
             classes: CLASSES
                 .map(|class| self.requests.with_label_values(&[route, upstream, class])),
             duration: self.duration.with_label_values(&[route, upstream]),
+            exemplars: self.exemplars.of(route, upstream, &REQUEST_BUCKETS),
         }
     }
 
@@ -286,13 +306,56 @@ impl Metrics {
         self.access_lines_dropped.inc();
     }
 
+    /// What became of spans.
+    pub fn spans(&self, result: &'static str, count: u64) {
+        self.trace_spans.with_label_values(&[result]).inc_by(count);
+    }
+
+    /// Spans are sent once more.
+    pub fn export_retried(&self) {
+        self.trace_retries.inc();
+    }
+
     /// What has been counted so far, as far as the status page tells of it.
     pub fn totals(&self) -> Totals {
         Totals::of(&self.registry.gather())
     }
 
+    /// All metrics in the format that fits `accept`, with the gauges showing `reading`: Prometheus' text format, or OpenMetrics, which
+    /// has exemplars.
+    pub fn expose(&self, accept: &str, reading: Reading) -> Exposition {
+        if !openmetrics::is_wanted(accept) {
+            return Exposition {
+                content_type: "text/plain; version=0.0.4; charset=utf-8",
+                text: self.render(reading),
+            };
+        }
+        self.show(reading);
+        let find = |name: &str, metric: &prometheus::proto::Metric, bucket| {
+            let labels = metric.get_label();
+            let value = |wanted| labels.iter().find(|label| label.name() == wanted);
+            let (route, upstream) = (value("route")?, value("upstream")?);
+            let found = self.exemplars.find(route.value(), upstream.value(), bucket);
+            found.filter(|_| name.ends_with("_request_duration_seconds"))
+        };
+        Exposition {
+            content_type: openmetrics::CONTENT_TYPE,
+            text: openmetrics::render(&self.registry.gather(), &find),
+        }
+    }
+
     /// All metrics in Prometheus' text format, with the gauges showing `reading`.
     pub fn render(&self, reading: Reading) -> String {
+        self.show(reading);
+        let mut text = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            tracing::error!(%error, "metrics cannot be rendered");
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// Has the gauges show `reading`.
+    fn show(&self, reading: Reading) {
         let gauges = &self.gauges;
         gauges.in_flight.set(clamp(reading.in_flight as u64));
         gauges.flows.set(clamp(reading.flows as u64));
@@ -314,11 +377,6 @@ impl Metrics {
                 self.sessions.with_label_values(&[state]).set(clamp(count));
             }
         }
-        let mut text = Vec::new();
-        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
-            tracing::error!(%error, "metrics cannot be rendered");
-        }
-        String::from_utf8_lossy(&text).into_owned()
     }
 }
 
@@ -396,5 +454,10 @@ impl RouteMetrics {
             counter.inc();
         }
         self.duration.observe(took.as_secs_f64());
+    }
+
+    /// The trace of such a request, if it has one.
+    pub fn exemplar(&self, trace: TraceId, took: Duration) {
+        self.exemplars.note(trace, took);
     }
 }

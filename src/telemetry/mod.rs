@@ -1,15 +1,21 @@
-//! What the sidecar says of itself: logs and metrics. Both take only what cannot hold a secret.
+//! What the sidecar says of itself: logs, metrics and traces. All take only what cannot hold a secret.
 
 mod access;
+mod exemplars;
 mod history;
 mod in_flight;
 mod logs;
 mod metrics;
+mod openmetrics;
 mod totals;
+mod traces;
+mod witness;
 
 pub use access::{AccessLine, AccessLog, AccessLogGuard};
 pub use history::{History, LOOK_INTERVAL, SPAN, Step};
 pub use in_flight::{InFlight, Ticket};
-pub use logs::{LogError, init_logs, log_filter, set_log_level};
-pub use metrics::{Metrics, Reading, RouteMetrics};
+pub use logs::{LogError, init_logs, log_filter, log_level, set_log_level};
+pub use metrics::{Exposition, Metrics, Reading, RouteMetrics};
 pub use totals::{Answered, Totals};
+pub use traces::{Kind, Span, Tracer, Traces, TracesError, Value, child_of, method, name};
+pub use witness::Witness;

@@ -4,6 +4,7 @@ mod admin;
 mod app;
 mod blob;
 pub mod canary;
+pub mod collector;
 pub mod link;
 mod pattern;
 mod process;

@@ -14,6 +14,7 @@ mod redis;
 mod report;
 mod routes;
 mod session;
+mod traces;
 mod upstreams;
 mod visitor;
 
@@ -22,6 +23,7 @@ use std::path::Path;
 use super::read::Read;
 use super::spans::Places;
 use super::{Config, Loaded, Problems};
+pub(super) use process::check_level;
 use report::Report;
 
 /// Decides what a configuration means.
@@ -61,6 +63,7 @@ pub(super) fn parse(
     };
     let routes = routes::parse(&mut report, file.routes, &around);
     let log = process::log(&mut report, file.log.unwrap_or_default());
+    let traces = traces::parse(&mut report, file.traces.unwrap_or_default());
     let limits = process::limits(&mut report, file.limits.unwrap_or_default());
     let server = process::server(&mut report, file.server.unwrap_or_default());
 
@@ -79,6 +82,7 @@ pub(super) fn parse(
             upstreams: upstreams.upstreams,
             admin,
             log,
+            traces,
             limits,
             server,
         });

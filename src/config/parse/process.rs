@@ -6,7 +6,7 @@ use super::files;
 use super::listeners::{address, overlap};
 use super::report::{Report, duration, key};
 use crate::config::suggest;
-use crate::config::values::{self, Bytes};
+use crate::config::values::{self, Bytes, Ratio};
 use crate::config::{Admin, Limits, Listener, Log, LogFormat, Server, file};
 
 /// The words that a log directive may end in.
@@ -71,13 +71,14 @@ pub(super) fn log(report: &mut Report<'_>, raw: file::Log) -> Log {
             Some(values::LogFormat::Json) => LogFormat::Json,
         },
         access: raw.access.unwrap_or(true),
+        access_sample: raw.access_sample.unwrap_or(Ratio::ALL),
     }
 }
 
 /// Checks a `tracing` filter: directives between commas, each a level, a module, or `module=level`. The filter itself
 /// takes any word for a module, so `inof` would switch logging off in silence; here a word without `::` must be a level
 /// or be far from one.
-fn check_level(text: &str) -> Result<(), (String, String)> {
+pub(in crate::config) fn check_level(text: &str) -> Result<(), (String, String)> {
     let example = || "such as \"info\" or \"info,dressipi_sidecar::session=debug\"".to_owned();
     for directive in text.split(',').map(str::trim) {
         let (module, level) = match directive.rsplit_once('=') {
@@ -189,6 +190,8 @@ pub(super) fn server(report: &mut Report<'_>, raw: file::Server) -> Server {
         keepalive_pool: usize::try_from(keepalive_pool).unwrap_or(usize::MAX),
         core_dumps: raw.core_dumps.unwrap_or(false),
         upgrade_socket,
+        server_timing: raw.server_timing.unwrap_or(false),
+        token_state_header: raw.token_state_header.unwrap_or(false),
         resolve_interval: report.positive(
             &at("resolve_interval"),
             raw.resolve_interval,

@@ -15,6 +15,8 @@ pub(in crate::config) const MODE: &str = r"^0*[0-7]{1,3}$";
 pub(in crate::config) const SOURCE: &str = r"^\s*(cookie|header:.+|app-cookie:.+)$";
 /// Scheme, host and port.
 pub(in crate::config) const HTTP: &str = r"^\s*https?://[^/?#@]+/?\s*$";
+/// Scheme, host, port and path.
+pub(in crate::config) const OTLP: &str = r"^\s*https?://[^?#@\s]+\s*$";
 /// A server of Redis, with or without TLS.
 pub(in crate::config) const REDIS: &str = r"^\s*rediss?://[^/?#@]+/?\s*$";
 /// The path of a URL, without query.

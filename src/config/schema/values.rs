@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use super::patterns::{BYTES, RATE, SECRET, SPAN};
-use crate::config::values::{Bytes, Rate, Span};
+use crate::config::values::{Bytes, Rate, Ratio, Span};
 use crate::secret::Secret;
 
 impl JsonSchema for Span {
@@ -51,6 +51,20 @@ impl JsonSchema for Rate {
             "pattern": RATE,
             "patternErrorMessage": "a number in a duration, such as \"600/1m\", or \"unlimited\"",
             "examples": ["600/1m", "unlimited"],
+        })
+    }
+}
+
+impl JsonSchema for Ratio {
+    fn schema_name() -> Cow<'static, str> {
+        "Ratio".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "number",
+            "minimum": 0,
+            "maximum": 1,
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use super::value::{list, size, time};
 use super::{Rows, Shown, session};
+use crate::config::Traces;
 use crate::config::spans;
 use crate::config::{
     Config, Credentials, IdentityPeers, ListenAddress, Listener, LogFormat, OnUnavailable, Route,
@@ -212,6 +213,10 @@ fn process(rows: &mut Rows<'_>, config: &Config) {
     };
     rows.put("log", "format", format);
     rows.put("log", "access", config.log.access);
+    let sample = config.log.access_sample.value();
+    rows.put("log", "access_sample", sample);
+
+    traces(rows, config.traces.as_ref());
 
     let (at, limits) = ("limits", &config.limits);
     rows.put(at, "connections", limits.connections);
@@ -236,4 +241,48 @@ fn process(rows: &mut Rows<'_>, config: &Config) {
     rows.put(at, "core_dumps", server.core_dumps);
     let upgrade_socket = server.upgrade_socket.as_ref();
     rows.put(at, "upgrade_socket", upgrade_socket);
+    rows.put(at, "server_timing", server.server_timing);
+    rows.put(at, "token_state_header", server.token_state_header);
+}
+
+fn traces(rows: &mut Rows<'_>, traces: Option<&Traces>) {
+    let at = "traces";
+    rows.put(at, "endpoint", traces.map(|traces| &traces.endpoint));
+    let headers = traces.is_some_and(|traces| !traces.headers.is_empty());
+    let headers = match headers {
+        true => Shown::Secret,
+        false => Shown::Nothing,
+    };
+    rows.put_secret(at, "headers", headers);
+    let ratio = traces.map(|traces| traces.sample_ratio.value());
+    rows.put(at, "sample_ratio", ratio);
+    let name = traces.map(|traces| &traces.service_name);
+    rows.put(at, "service_name", name);
+    let attributes = traces.map(|traces| {
+        let pairs = traces.resource_attributes.iter();
+        let pairs = pairs.map(|(key, value)| format!("{}={}", written(key), written(value)));
+        pairs.collect::<Vec<_>>().join(",")
+    });
+    let attributes = attributes.filter(|attributes| !attributes.is_empty());
+    rows.put(at, "resource_attributes", attributes);
+    rows.put(
+        at,
+        "ca_file",
+        traces.and_then(|traces| traces.ca_file.as_ref()),
+    );
+    rows.put(at, "timeout", traces.map(|traces| time(traces.timeout)));
+    rows.put(at, "queue", traces.map(|traces| traces.queue));
+}
+
+/// What a resource attribute may have as it is.
+const PLAIN: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'/')
+    .remove(b':');
+
+/// The value of a resource attribute, as it is typed.
+fn written(value: &str) -> impl std::fmt::Display {
+    percent_encoding::utf8_percent_encode(value, PLAIN)
 }

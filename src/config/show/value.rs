@@ -141,6 +141,12 @@ impl From<usize> for Shown {
     }
 }
 
+impl From<f64> for Shown {
+    fn from(number: f64) -> Self {
+        Self::Value(number.into())
+    }
+}
+
 impl From<Duration> for Shown {
     fn from(duration: Duration) -> Self {
         time(duration).into()
