@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use dressipi_sidecar::simulator::{Endpoint, Fault, FaultKind, SimulatorConfig};
 use serde_json::json;
 
+use crate::support::collector::{Answer, Collector, attribute};
 use crate::support::redis::RedisServer;
 use crate::support::{App, BROWSER, Dressipi, Process, Raw, Sidecar, canary, client};
 
@@ -73,7 +74,13 @@ fn faults() -> Vec<(Endpoint, FaultKind)> {
         .collect()
 }
 
-fn configuration(folder: &Path, dressipi: &Dressipi, app: &App, redis: &RedisServer) -> PathBuf {
+fn configuration(
+    folder: &Path,
+    dressipi: &Dressipi,
+    app: &App,
+    redis: &RedisServer,
+    collector: &Collector,
+) -> PathBuf {
     let key = dressipi_sidecar::session::generate_key_line();
     std::fs::write(folder.join("keys"), key).unwrap();
     std::fs::write(folder.join("password"), PASSWORD).unwrap();
@@ -89,7 +96,11 @@ fn configuration(folder: &Path, dressipi: &Dressipi, app: &App, redis: &RedisSer
         .session(&session)
         .cookie("recovery = true")
         .admin_keys(&format!("token = \"{ADMIN_TOKEN}\""))
-        .extra(closed);
+        .extra(closed)
+        .extra(&format!(
+            "[traces]\nendpoint = {:?}\nheaders = \"x-team=header-canary\"",
+            collector.url
+        ));
     let path = builder.write(folder);
     let text = std::fs::read_to_string(&path).unwrap();
     let text = text
@@ -107,8 +118,11 @@ async fn invariant_7_no_known_secret_is_in_any_log_answer_metric_or_page() {
     };
     let (dressipi, app) = (Dressipi::with(mind).await, App::start().await);
     let redis = RedisServer::with(&["--requirepass", PASSWORD]);
+    let collector = Collector::start().await;
+    // It says why it takes a part only.
+    collector.answer([Answer::Partial(1), Answer::Status(400, None)]);
     let folder = tempfile::tempdir().unwrap();
-    let config = configuration(folder.path(), &dressipi, &app, &redis);
+    let config = configuration(folder.path(), &dressipi, &app, &redis, &collector);
     let process = tokio::task::block_in_place(|| Process::serve(&config, 2));
     let [admin, browsers, apps] = [2, 0, 1].map(|index| process.addresses[index]);
     let (http, mut said) = (client(), Said::default());
@@ -226,6 +240,25 @@ async fn invariant_7_no_known_secret_is_in_any_log_answer_metric_or_page() {
         "and it tells of the faults"
     );
     said.0.push(("the log".to_owned(), log.join("\n")));
+    let calls = collector.calls();
+    let team = |headers: &http::HeaderMap| headers["x-team"] == "header-canary";
+    assert!(
+        calls.iter().all(|(headers, _)| team(headers)),
+        "it is told who calls"
+    );
+    for (_, body) in &calls {
+        let text = String::from_utf8_lossy(body).into_owned();
+        said.0.push(("a trace".to_owned(), text));
+    }
+    let spans = collector.spans();
+    let has = |key, value: &str| {
+        spans
+            .iter()
+            .any(|span| attribute(&span.attributes, key) == value)
+    };
+    assert!(spans.len() > 100, "{} spans", spans.len());
+    assert!(has("dressipi.oauth.call", "authorize") && has("dressipi.oauth.call", "exchange"));
+    assert!(has("error.type", "state_mismatch") && has("http.response.status_code", "400"));
     let keyring = std::fs::read_to_string(folder.path().join("keys")).unwrap();
     let key = keyring.trim().rsplit(':').next().unwrap().to_owned();
     let values = cookies
