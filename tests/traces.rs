@@ -133,8 +133,7 @@ async fn a_request_its_upstream_call_and_its_oauth_calls_are_one_trace() {
 }
 
 fn unix_nanos() -> u64 {
-    use dressipi_sidecar::clock::{Clock, SystemClock};
-    SystemClock.now().as_millis() * 1_000_000
+    u64::try_from(dressipi_sidecar::clock::unix_time().as_nanos()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@
 mod authenticate;
 mod context;
 mod edit;
+mod ending;
 mod forwarded;
 mod headers;
 mod identity;

@@ -16,22 +16,22 @@ use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session as HttpExchange};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
-use rand::RngExt;
 
 use super::context::{Exchange, Replay};
 use super::edit::{edit_answer, edit_request, forget_spelling};
+use super::ending::End;
 use super::headers::{host, protect_personal_answer, set_visitor_cookies};
 use super::replay::{Verdict, verdict};
 use super::rescue::Rescue;
 use super::snapshot::Snapshot;
 use super::telling::tell;
-use super::tracing::{End, Traced};
+use super::tracing::Traced;
 use super::{forwarded, route};
 use crate::clock::Clock;
 use crate::config::{Credentials, UpstreamRef};
 use crate::gate::{Line, Refusal, is_http2_offer, judge_http2, refused_by_marker};
 use crate::session::Manager;
-use crate::telemetry::{AccessLine, AccessLog, InFlight, Metrics};
+use crate::telemetry::{AccessLog, InFlight, Metrics};
 use crate::visitor::Spent;
 
 /// One listener's proxy.
@@ -76,11 +76,6 @@ impl Proxy {
 /// Whether the answer proper is still to come. 101 is one: nothing of HTTP follows it (RFC 9110 §15.2.2).
 fn is_interim(answer: &ResponseHeader) -> bool {
     answer.status.is_informational() && answer.status != StatusCode::SWITCHING_PROTOCOLS
-}
-
-/// Whether one of the requests is among those of which so many are.
-fn is_in(sample: Option<f64>) -> bool {
-    sample.is_none_or(|part| rand::rng().random::<f64>() < part)
 }
 
 /// What is not taken up here must not be taken up further on, where it would be a tunnel.
@@ -407,7 +402,6 @@ impl ProxyHttp for Proxy {
         }
         let refusal = ctx.rescue.and_then(|rescue| rescue.refusal);
         let took = ctx.begun.elapsed();
-        let trace = ctx.traced.sampled();
         let status = match exchange.response_written() {
             Some(answer) => answer.status,
             None => StatusCode::from_u16(ctx.status).unwrap_or_default(),
@@ -428,40 +422,15 @@ impl ProxyHttp for Proxy {
         if ctx.replay == Replay::Done {
             self.0.metrics.replayed();
         }
-        if let (Some((_, rules)), Some(trace)) = (route, trace) {
-            rules.metrics.exemplar(trace, took);
-        }
-        let failed = error.is_some() || !answered || status.is_server_error() || refusal.is_some();
-        if ctx.snapshot.access_log && (failed || is_in(ctx.snapshot.access_sample)) {
-            let request = exchange.req_header();
-            self.0.access_log.write(AccessLine {
-                at: self.0.clock.now(),
-                method: request.method.clone(),
-                path: String::from_utf8_lossy(route::path(request.raw_path())).into_owned(),
-                status: answered.then(|| status.as_u16()),
-                route: route.map(|(_, rules)| rules.name.clone()),
-                visitor: ctx.visitor.key().copied(),
-                token: ctx.visitor.label(),
-                took,
-                upstream: ctx.upstream_took,
-                trace,
-                sent: exchange.body_bytes_sent(),
-                error: error
-                    .filter(|_| ctx.rescue.is_none())
-                    .map(|error| error.etype().as_str().to_owned())
-                    .or_else(|| refusal.map(|refusal| format!("refused: {refusal}"))),
-            });
-        }
-        if trace.is_some() {
-            let listener = ctx.snapshot.listeners.get(self.0.listener);
-            let end = End {
-                request: exchange.req_header(),
-                status: answered.then_some(status),
-                error,
-                scheme: listener.map_or("http", |listener| listener.scheme_name()),
-            };
-            ctx.end_trace(&end);
-        }
+        let end = End {
+            request: exchange.req_header(),
+            status: answered.then_some(status),
+            error,
+            took,
+            sent: exchange.body_bytes_sent(),
+        };
+        self.write_access_line(ctx, &end);
+        self.end_trace(ctx, &end);
     }
 
     /// Our access line says it, without the query string that pingora's would print.

@@ -11,6 +11,7 @@ use pingora::Error;
 use pingora::http::RequestHeader;
 
 use super::context::Exchange;
+use super::ending::End;
 use super::rescue::Rescue;
 use super::route;
 use crate::telemetry::{Kind, Span, Tracer, Value, child_of, method, name};
@@ -45,14 +46,6 @@ struct Attempt {
     path: Option<String>,
     status: Option<u16>,
     error: Option<&'static str>,
-}
-
-/// What is known of an exchange at its end.
-pub(super) struct End<'a> {
-    pub(super) request: &'a RequestHeader,
-    pub(super) status: Option<StatusCode>,
-    pub(super) error: Option<&'a Error>,
-    pub(super) scheme: &'static str,
 }
 
 // === impl Traced ===
@@ -229,7 +222,7 @@ impl Exchange {
     }
 
     /// The exchange is over: hands its spans over.
-    pub(super) fn end_trace(&mut self, end: &End<'_>) {
+    pub(super) fn end_trace(&mut self, end: &End<'_>, scheme: &'static str) {
         if !matches!(self.traced, Traced::Sampled(_)) {
             return;
         }
@@ -237,7 +230,7 @@ impl Exchange {
             self.traced.failed(error);
         }
         self.end_attempt();
-        let attributes = self.attributes(end);
+        let attributes = self.attributes(end, scheme);
         let Traced::Sampled(recording) = std::mem::replace(&mut self.traced, Traced::Off) else {
             return;
         };
@@ -270,7 +263,7 @@ impl Exchange {
         tracer.record(attempts.chain([own]));
     }
 
-    fn attributes(&self, end: &End<'_>) -> Vec<(&'static str, Value)> {
+    fn attributes(&self, end: &End<'_>, scheme: &'static str) -> Vec<(&'static str, Value)> {
         let refusal = self.rescue.and_then(|rescue| rescue.refusal);
         let version = match end.request.version {
             Version::HTTP_10 => "1.0",
@@ -279,7 +272,7 @@ impl Exchange {
         };
         let mut attributes = vec![
             ("http.request.method", method(&end.request.method).into()),
-            ("url.scheme", end.scheme.into()),
+            ("url.scheme", scheme.into()),
             ("network.protocol.version", version.into()),
             ("dressipi.token", self.visitor.label().into()),
         ];

@@ -10,6 +10,9 @@ impl Metrics {
         for result in ["ok", "error", "restart"] {
             self.config_reloads.with_label_values(&[result]);
         }
+        for result in ["exported", "rejected", "failed", "dropped"] {
+            self.trace_spans.with_label_values(&[result]);
+        }
         for result in ["ok", "error"] {
             self.certificate_reloads.with_label_values(&[result]);
             for call in StoreCall::ALL {

@@ -82,10 +82,6 @@ const RANDOM_BITS: u32 = 56;
 impl Traces {
     /// Without a tracer. Exporters run on `runtime`.
     pub fn new(runtime: Handle, metrics: Arc<Metrics>) -> Self {
-        // The series are there from the start.
-        for result in ["exported", "rejected", "failed", "dropped"] {
-            metrics.spans(result, 0);
-        }
         Self(Arc::new(Inner {
             tracer: ArcSwapOption::empty(),
             runtime,
