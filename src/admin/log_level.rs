@@ -21,6 +21,7 @@ struct Level {
     level: String,
 }
 
+const FORM: &str = "send a level, off, error, warn, info, debug or trace, or levels of modules: info,dressipi_sidecar::session=debug";
 /// No filter that makes sense is longer.
 const LONGEST: usize = 1024;
 
@@ -57,9 +58,29 @@ fn set(body: &[u8]) -> Result<Level, Problem> {
     if level.len() > LONGEST {
         return Err(wrong(format!("it has more than {LONGEST} bytes")));
     }
+    if !level.split(',').all(is_directive) {
+        return Err(wrong(FORM.to_owned()));
+    }
     check_log_level(&level).map_err(|(message, hint)| wrong(format!("{message}; {hint}")))?;
     // Not set up: there is nothing that could be changed. Else the filter has judged what the check let pass.
     log_level().ok_or_else(Problem::no_log)?;
     set_log_level(&level).map_err(|error| wrong(error.to_string()))?;
     Ok(Level { level })
+}
+
+/// Whether it is a level, or a module and its level.
+fn is_directive(text: &str) -> bool {
+    let (module, level) = match text.rsplit_once('=') {
+        Some((module, level)) => (Some(module), level),
+        None => (None, text),
+    };
+    let is_word = |word: &str| {
+        let mut letters = word.bytes();
+        letters
+            .next()
+            .is_some_and(|first| first.is_ascii_lowercase())
+            && letters.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    };
+    matches!(level, "off" | "error" | "warn" | "info" | "debug" | "trace")
+        && module.is_none_or(|module| module.split("::").all(is_word))
 }

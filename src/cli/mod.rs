@@ -78,6 +78,9 @@ enum Command {
         /// Where it listens.
         #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8090")]
         listen: SocketAddr,
+        /// Where the demo's shop listens, an app that shows what the simulator saw. Default: nowhere.
+        #[arg(long, value_name = "ADDRESS")]
+        shop: Option<SocketAddr>,
         /// The lifetime of access tokens.
         #[arg(long, value_name = "SECONDS", default_value_t = 900)]
         token_lifetime: u64,
@@ -127,9 +130,10 @@ pub fn main() -> ExitCode {
         Command::Healthcheck(options) => healthcheck::run(&options),
         Command::Simulator {
             listen,
+            shop,
             token_lifetime,
             no_rotation,
-        } => simulator::run(listen, token_lifetime, !no_rotation),
+        } => simulator::run(listen, shop, token_lifetime, !no_rotation),
         Command::Demo => demo::run(),
         Command::Keygen => keygen(),
         Command::Schema => schema::run(),

@@ -3,11 +3,18 @@
 use std::net::SocketAddr;
 
 use anyhow::Context;
+use axum::Router;
+use axum::routing::get;
 use tokio::net::TcpListener;
 
-use crate::simulator::{Simulator, SimulatorConfig, system_clock};
+use crate::simulator::{Shop, Simulator, SimulatorConfig, system_clock};
 
-pub(super) fn run(listen: SocketAddr, token_lifetime: u64, rotate: bool) -> anyhow::Result<()> {
+pub(super) fn run(
+    listen: SocketAddr,
+    shop: Option<SocketAddr>,
+    token_lifetime: u64,
+    rotate: bool,
+) -> anyhow::Result<()> {
     let config = SimulatorConfig {
         access_token_lifetime_s: token_lifetime,
         rotate,
@@ -25,6 +32,12 @@ pub(super) fn run(listen: SocketAddr, token_lifetime: u64, rotate: bool) -> anyh
             "  a fault:          curl -d '[{{\"endpoint\":\"token\",\"kind\":{{\"delay\":{{\"ms\":500}}}},\"times\":2}}]' \
              -H content-type:application/json http://{address}/__sim/faults"
         );
+        if let Some(address) = shop {
+            let socket = TcpListener::bind(address).await.with_context(|| format!("{address} cannot be listened on"))?;
+            println!("  the shop:         http://{}", socket.local_addr()?);
+            let router = Shop::new(simulator.clone()).router().merge(health());
+            tokio::spawn(async move { axum::serve(socket, router).await });
+        }
         simulator
             .serve(socket, async {
                 let _ = super::stop_signal().await;
@@ -32,4 +45,9 @@ pub(super) fn run(listen: SocketAddr, token_lifetime: u64, rotate: bool) -> anyh
             .await?;
         Ok(())
     })
+}
+
+/// For `healthcheck --live`, where the shop is a container.
+fn health() -> Router {
+    Router::new().route("/livez", get(async || "ok\n"))
 }
