@@ -173,11 +173,16 @@ impl Flight {
 }
 
 impl Flight {
-    /// A visitor waits for it.
-    pub(super) fn hurry(&self) {
+    /// It works for whoever waits here, unless it works for somebody already.
+    pub(super) fn serve_waiter(&self) {
         if let Some(waiter) = waiter() {
             let _ = self.waited_by.set(waiter);
         }
+    }
+
+    /// A visitor waits for it.
+    pub(super) fn hurry(&self) {
+        self.serve_waiter();
         self.urgent
             .send_if_modified(|urgent| !std::mem::replace(urgent, true));
     }

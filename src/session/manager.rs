@@ -499,6 +499,8 @@ impl Inner {
                     },
                     false => None,
                 };
+                // Before it can have ended a call.
+                flight.serve_waiter();
                 self.spawn(lead, *key, want, carried(), creating);
                 Ok((flight, true))
             }
