@@ -1,0 +1,78 @@
+# A Docker engine for the checks. To be sourced after lib.sh; leaves the command line in $docker (an array).
+
+# The engine that runs; or else one of Debian's, with a folder and a socket of its own, that ends with the check.
+engine() {
+    docker=(docker)
+    if docker info >/dev/null 2>&1; then
+        ENGINE="the one that runs here"
+        return
+    fi
+    [ "$(id -u)" = 0 ] || fail "no Docker engine answers, and only root can start one"
+    debian docker.io iptables
+    ENGINE="Debian's dockerd, started for this check"
+    local folder
+    folder=$TOOLS/docker-$$
+    mkdir -p "$folder"
+    dockerd --data-root "$folder/data" --exec-root "$folder/run" --pidfile "$folder/pid" --host "unix://$folder/socket" \
+        --bridge none >"$folder/log" 2>&1 &
+    ENGINE_PID=$! ENGINE_FOLDER=$folder
+    # Debian's own client: it speaks BuildKit without a plugin.
+    docker=(/usr/bin/docker)
+    export DOCKER_HOST=unix://$folder/socket DOCKER_BUILDKIT=1
+    local try
+    for try in $(seq 100); do
+        ! "${docker[@]}" info >/dev/null 2>&1 || return 0
+        kill -0 "$ENGINE_PID" 2>/dev/null || break
+        sleep 0.2
+    done
+    tail -5 "$folder/log" >&2
+    fail "dockerd does not start"
+}
+
+engine_stop() {
+    [ -n "${ENGINE_PID:-}" ] || return 0
+    kill "$ENGINE_PID" 2>/dev/null || true
+    wait "$ENGINE_PID" 2>/dev/null || true
+    umount "$ENGINE_FOLDER/run/netns/default" 2>/dev/null || true
+    rm -rf "$ENGINE_FOLDER"
+}
+
+# image_of TAG BINARY: builds the target `prebuilt` of the Dockerfile with that binary. Where it is not static, its libraries
+# become a base of their own.
+image_of() {
+    local tag=$1 binary=$2 folder arch arguments=()
+    folder=$(mktemp -d)
+    arch=$(dpkg --print-architecture)
+    mkdir -p "$folder/files/$arch" "$folder/files/store"
+    debian ca-certificates binutils
+    cp /etc/ssl/certs/ca-certificates.crt "$folder/files/"
+    strip -o "$folder/files/$arch/dressipi-sidecar" "$binary"
+    if libraries "$binary" >/dev/null; then
+        base_of "$tag-base" "$binary"
+        arguments=(--build-arg "BASE=$tag-base")
+    fi
+    "${docker[@]}" build --quiet --target prebuilt --file "$DEPLOY/image/Dockerfile" --tag "$tag" "${arguments[@]}" \
+        --build-arg VERSION="$("$binary" --version | cut -d' ' -f2)" \
+        --build-arg REVISION="$(git -C "$DEPLOY" rev-parse HEAD)" \
+        --build-arg CREATED="$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$folder/files" >/dev/null
+    rm -rf "$folder"
+}
+
+# The libraries that a binary needs, the loader too; fails for a static one.
+libraries() {
+    local list
+    list=$(ldd "$1" 2>/dev/null) || return 1
+    grep -o '/[^ ]*' <<<"$list" | grep . || return 1
+}
+
+# base_of TAG BINARY...: an image of nothing but what these programs need, where no image can be fetched.
+base_of() {
+    local tag=$1 folder binary
+    shift
+    folder=$(mktemp -d)
+    for binary in "$@"; do
+        libraries "$binary" | xargs cp -L --parents -t "$folder"
+    done
+    tar -C "$folder" -c . | "${docker[@]}" import - "$tag" >/dev/null
+    rm -rf "$folder"
+}
