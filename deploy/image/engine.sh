@@ -7,7 +7,8 @@ engine() {
         ENGINE="the one that runs here"
         return
     fi
-    [ "$(id -u)" = 0 ] || fail "no Docker engine answers, and only root can start one"
+    # Only root can start one.
+    [ "$(id -u)" = 0 ] || return 1
     debian docker.io iptables
     ENGINE="Debian's dockerd, started for this check"
     local folder
@@ -26,7 +27,8 @@ engine() {
         sleep 0.2
     done
     tail -5 "$folder/log" >&2
-    fail "dockerd does not start"
+    engine_stop
+    return 1
 }
 
 engine_stop() {
@@ -75,4 +77,41 @@ base_of() {
     done
     tar -C "$folder" -c . | "${docker[@]}" import - "$tag" >/dev/null
     rm -rf "$folder"
+}
+
+# The configuration of the sidecar in the image: it listens at PORT, with the simulator and the admin listener behind it.
+sidecar_toml() {
+    cat <<TOML
+[[listeners]]
+address = "127.0.0.1:$1"
+[dressipi]
+base_url = "http://127.0.0.1:$(($1 + 1))"
+client_id = "demo"
+api_key = "demo-api-key"
+[session]
+path = "/var/lib/dressipi-sidecar/sessions.redb"
+[cookie]
+name = "visitor"
+secure = false
+[[routes]]
+path = "/api/"
+upstream = "dressipi"
+[admin]
+address = "127.0.0.1:$(($1 + 2))"
+[server]
+drain_delay = "0s"
+TOML
+}
+
+# A browser comes twice to the sidecar at PORT, and is the same visitor.
+served() {
+    local jar ledger profiles
+    jar=$work/jar
+    for _ in 1 2; do
+        curl -fsS -A Mozilla/5.0 -b "$jar" -c "$jar" "http://127.0.0.1:$1/api/items/top?client_id=demo" >/dev/null
+    done
+    ledger=$(curl -fsS "http://127.0.0.1:$(($1 + 1))/__sim/ledger")
+    [ "$(jq .totals.profiles <<<"$ledger")" = 1 ] || fail "$(jq .totals.profiles <<<"$ledger") profiles for one visitor"
+    profiles=$(jq -c '[.requests[] | select(.call == "resource") | .profile]' <<<"$ledger")
+    jq -e 'length == 2 and .[0] != null and .[0] == .[1]' <<<"$profiles" >/dev/null || fail "profiles served: $profiles"
 }
