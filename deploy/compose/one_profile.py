@@ -55,15 +55,16 @@ def main():
     parser.add_argument("--ledger")
     parser.add_argument("--named", nargs="+")
     parser.add_argument("--pages")
+    parser.add_argument("--visitor", default=f"visitor-{uuid.uuid4()}")
+    parser.add_argument("--made", type=int, default=1, help="how many profiles the named visitor costs: 0 for who is known")
     arguments = parser.parse_args()
     if arguments.pages:
         print(f"a browser: profile {one(browser(arguments.pages))}")
     if arguments.named:
         before = ledger(arguments.ledger)
-        visitor = f"visitor-{uuid.uuid4()}"
-        print(f"{AT_ONCE} first requests at once: profile {one(named(arguments.named, visitor))}")
+        print(f"{AT_ONCE} requests at once: profile {one(named(arguments.named, arguments.visitor))}")
         made = ledger(arguments.ledger) - before
-        assert made == 1, f"{made} profiles were made for one visitor"
+        assert made == arguments.made, f"{made} profiles were made for one visitor"
 
 
 if __name__ == "__main__":

@@ -22,7 +22,11 @@ engine() {
     export DOCKER_HOST=unix://$folder/socket DOCKER_BUILDKIT=1
     local try
     for try in $(seq 100); do
-        ! "${docker[@]}" info >/dev/null 2>&1 || return 0
+        if "${docker[@]}" info >/dev/null 2>&1; then
+            # Of one that cannot make networks, services would get none.
+            "${docker[@]}" network create "probe-$$" >/dev/null && "${docker[@]}" network rm "probe-$$" >/dev/null && return 0
+            break
+        fi
         kill -0 "$ENGINE_PID" 2>/dev/null || break
         sleep 0.2
     done
