@@ -140,6 +140,9 @@ ROWS = [
             (f"{of('time_seconds')} - timestamp({of('time_seconds')})", "{{instance}}")], ["DressipiSidecarClockOff"]),
         ("Access log lines dropped", "Standard error did not take them fast enough.", "short", [
             (rate("access_lines_dropped_total", by="instance", what="increase"), "{{instance}}")], ["DressipiAccessLinesDropped"]),
+        ("Spans", "Traces: spans that were exported, and those that were not; batches that were sent once more.", "short", [
+            (rate("trace_spans_total", by="result", what="increase"), "{{result}}"),
+            (rate("trace_export_retries_total", by="instance", what="increase"), "sent again: {{instance}}")], []),
     ]),
 ]
 
