@@ -19,9 +19,9 @@ use dressipi_sidecar::config::{self, Format};
 use dressipi_sidecar::dressipi::Client;
 use dressipi_sidecar::oauth::TokenFingerprint;
 use dressipi_sidecar::session::{
-    Acquired, Census, Cursor, Entry, Keyring, LeaseOwner, Manager, MemoryStore, News, Page, Parts,
-    Policy, PutError, Remember, Replicas, Settings, SharedStore, Store, StoreError, Stored,
-    Unavailable, Unobserved, Vault, Version, generate_key_line,
+    Acquired, Census, Creation, Cursor, Entry, Keyring, LeaseOwner, Manager, MemoryStore, News,
+    Page, Parts, Policy, PutError, Remember, Replicas, Settings, SharedStore, Store, StoreError,
+    Stored, Unavailable, Unobserved, Vault, Version, generate_key_line,
 };
 use dressipi_sidecar::simulator::{Endpoint, Fault, FaultKind, SimulatorConfig};
 use dressipi_sidecar::visitor::{IdentityKey, Namespace, VisitorKey};
@@ -37,6 +37,8 @@ struct Shared {
     /// News with its sender.
     news: broadcast::Sender<(usize, News)>,
     muted: AtomicBool,
+    /// How many turns of the scheduler away it is.
+    distance: AtomicU64,
     clock: Arc<ManualClock>,
 }
 
@@ -80,6 +82,12 @@ impl Way {
         }
     }
 
+    async fn travel(&self) {
+        for _ in 0..self.shared.distance.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
+    }
+
     fn tell(&self, news: News) {
         if !self.shared.muted.load(Ordering::SeqCst) {
             let _ = self.shared.news.send((self.number, news));
@@ -90,6 +98,7 @@ impl Way {
 #[async_trait]
 impl Store for Way {
     async fn load(&self, key: &VisitorKey, now: Timestamp) -> Result<Option<Stored>, StoreError> {
+        self.travel().await;
         self.call()?.records.load(key, now).await
     }
 
@@ -100,6 +109,7 @@ impl Store for Way {
         entry: Entry,
         now: Timestamp,
     ) -> Result<Version, PutError> {
+        self.travel().await;
         let version = self.call()?.records.put(key, expected, entry, now).await?;
         self.tell(News::Changed(*key));
         Ok(version)
@@ -148,6 +158,7 @@ impl SharedStore for Way {
         term: Duration,
         now: Timestamp,
     ) -> Result<Acquired, StoreError> {
+        self.travel().await;
         let shared = self.call()?;
         {
             let mut leases = shared.leases.lock();
@@ -266,6 +277,7 @@ impl Bench {
             records: MemoryStore::new(10_000),
             leases: Mutex::default(),
             news,
+            distance: AtomicU64::new(0),
             muted: AtomicBool::new(false),
             clock: clock.clone(),
         });
@@ -716,6 +728,36 @@ async fn when_thousands_of_tokens_end_together_visitors_are_served_before_the_ba
 }
 
 // --- erasing ---
+
+/// Whether a visitor is known is looked at before a profile is paid for. Who joins such a look of somebody else's while another replica's call
+/// is under way does not give up with it, but waits for the call's end.
+#[tokio::test(flavor = "multi_thread")]
+async fn invariant_1_parallel_first_requests_under_limits_are_all_personalised_at_both_replicas() {
+    let bench = Bench::new(2).await;
+    bench.shared.distance.store(20, Ordering::SeqCst);
+    for round in 1..=40 {
+        let visitor = visitor(&format!("visitor-{round}"));
+        let requests = (0..100).map(|number| {
+            let manager = bench.replicas[number % 2].clone();
+            tokio::spawn(async move {
+                // All at once, or one after the other.
+                for _ in 0..number * (round as usize % 8) {
+                    tokio::task::yield_now().await;
+                }
+                let creation = Creation::Limited {
+                    is_new: false,
+                    spend: &|| Ok(()),
+                };
+                manager.ensure_or_recover(&visitor, creation, None).await
+            })
+        });
+        for request in futures::future::join_all(requests).await {
+            let refused = request.unwrap().err();
+            assert_eq!(refused, None, "round {round}");
+        }
+        assert_eq!(bench.dressipi.profiles(), round);
+    }
+}
 
 impl Bench {
     async fn is_forgotten(&self, visitor: &VisitorKey) -> bool {

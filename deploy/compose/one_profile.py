@@ -21,7 +21,7 @@ def get(url, headers=None, opener=urllib.request.build_opener()):
 def profiles_of(calls):
     """The profiles that the calls were personalised for; a call that was not is one of nobody."""
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        return {json.loads(body)["profile"] for body in pool.map(lambda call: call(), calls)}
+        return {json.loads(body).get("profile") for body in pool.map(lambda call: call(), calls)}
 
 
 def named(sidecars, visitor):

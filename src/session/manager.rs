@@ -264,6 +264,9 @@ impl Manager {
                 {
                     (create, spend) = (true, None);
                 }
+                // The same, found by somebody else's flow that only looked.
+                Err(Unavailable::Unconfirmed)
+                    if create && !led && inner.settings.policy.replicas.is_some() => {}
                 // Somebody else's flow, which was not allowed what we are, or knew of no recovery cookie.
                 Err(Unavailable::NotCreated) if (create || recovery.is_some()) && !led => {}
                 // A flow that did not know that its token had been rejected; the next one does.
