@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::support::Process;
+use crate::support::redis::free_port;
 
 fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
     run_with(arguments, &[])
@@ -219,14 +220,7 @@ fn keygen_prints_a_key_that_a_keyring_takes() {
 
 #[test]
 fn the_demo_shows_a_visitors_own_recommendations_and_what_dressipi_received() {
-    let ports: Vec<_> = (0..4)
-        .map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap())
-        .collect();
-    let addresses: Vec<_> = ports
-        .iter()
-        .map(|port| port.local_addr().unwrap().to_string())
-        .collect();
-    drop(ports);
+    let addresses: [String; 4] = std::array::from_fn(|_| format!("127.0.0.1:{}", free_port()));
     let mut demo = Process::command()
         .arg("demo")
         .env("SIDECAR__LISTENERS__0__ADDRESS", &addresses[0])

@@ -9,25 +9,21 @@ use std::time::{Duration, Instant};
 use dressipi_sidecar::simulator::{Endpoint, Fault, FaultKind, SimulatorConfig};
 use parking_lot::Mutex;
 
+use crate::support::redis::free_port;
 use crate::support::{Dressipi, Process, Sidecar, client, eventually, json};
 
 const TOP: &str = "/api/items/top?client_id=demo";
 
 /// Writes a configuration for the real binary, with addresses that stay the same through restarts.
 fn write_config(folder: &Path, dressipi: &Dressipi, extra: &str) -> PathBuf {
-    let free = || {
-        std::net::TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-    };
+    let free = || format!("127.0.0.1:{}", free_port());
     let text = Sidecar::behind(dressipi)
         .redb(folder)
         .extra(extra)
         .text()
-        .replacen("127.0.0.1:0", &free().to_string(), 1)
-        .replacen("127.0.0.1:0", &free().to_string(), 1)
-        .replacen("127.0.0.1:0", &free().to_string(), 1)
+        .replacen("127.0.0.1:0", &free(), 1)
+        .replacen("127.0.0.1:0", &free(), 1)
+        .replacen("127.0.0.1:0", &free(), 1)
         .replace("[log]", "[log]\nformat = \"json\"");
     let path = folder.join("sidecar.toml");
     std::fs::write(&path, text).unwrap();

@@ -1,4 +1,4 @@
-//! Real Redis servers: alone, with replicas and a sentinel, or as a cluster. Loopback, ports given by the system, a folder
+//! Real Redis servers: alone, with replicas and a sentinel, or as a cluster. Loopback, ports that nobody has, a folder
 //! of their own, ended with the value that stands for them, and with this process whatever ends it.
 //!
 //! `SIDECAR_TEST_REDIS_SERVER` names another server program, such as Valkey's.
@@ -7,7 +7,8 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use dressipi_sidecar::session::{RedisAddress, RedisServers, RedisSettings};
@@ -41,9 +42,18 @@ const SHELL: &str = r#""$@" >/dev/null & echo $!; read -r _; kill -9 $! 2>/dev/n
 /// A sentinel that was held up by a busy machine for two seconds trusts its clock again after thirty (TILT).
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// A port that nobody has, each one once: below those that the system gives to whoever asks for any, so that nobody gets it in between.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
+    const FIRST: u32 = 10_240;
+    const COUNT: u32 = 32_768 - FIRST;
+    static NEXT: LazyLock<AtomicU32> = LazyLock::new(|| AtomicU32::new(std::process::id() * 101));
+    loop {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
+        let port = u16::try_from(FIRST + number).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 fn program() -> String {
