@@ -217,7 +217,14 @@ async fn a_server_that_is_down_is_an_error_and_back_it_is_used_again() {
     let start = Instant::now();
     for _ in 0..10 {
         let error = store.load(&key(1), NOW).await.unwrap_err();
-        assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
+        // On a busy machine the bound may be over before anything is refused.
+        assert!(
+            matches!(
+                error,
+                StoreError::Unavailable { .. } | StoreError::TimedOut(_)
+            ),
+            "{error}"
+        );
     }
     assert!(start.elapsed() < 10 * bound + SLACK);
     server.restart();
