@@ -548,10 +548,6 @@ impl Inner {
                 true => Flow::start_absent(want, policy),
                 false => Flow::start(want, policy),
             };
-            let carried = match inner.spare(&key, carried).await {
-                Ok(carried) => carried,
-                Err(unavailable) => return lead.land(Err(unavailable)),
-            };
             let flow = flow.or_recover(carried);
             let (done, written) = inner.performer.run(&key, flow, command, &lead).await;
             let landing = inner.finish(&key, &lead, done, written).await;

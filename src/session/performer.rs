@@ -113,6 +113,7 @@ impl Performer {
             }
             written |= matches!(command, Command::Save { .. });
             let event = self.perform(key, &flow, command, &mut holding).await;
+            let event = self.heed_tombstone(key, &mut flow, event).await;
             match flow.on(event, self.clock.now()) {
                 Step::Do(next, wanted) => (flow, command) = (next, wanted),
                 Step::Done(done) => break done,
@@ -122,6 +123,23 @@ impl Performer {
             lease.release().await;
         }
         (done, written)
+    }
+
+    /// Whom the store does not have may have been erased. That is asked of the store where it matters, and nowhere else.
+    async fn heed_tombstone(&self, key: &VisitorKey, flow: &mut Flow, event: Event) -> Event {
+        let (Event::Loaded(None) | Event::Acquired(None), Some(carried)) = (&event, flow.carried())
+        else {
+            return event;
+        };
+        match self.vault.buried_at(key, self.clock.now()).await {
+            Ok(Some(erased_at)) if carried.created_at <= erased_at => flow.leave_behind(),
+            Ok(_) => {}
+            Err(error) => {
+                report(key, &error, "whether a visitor was erased cannot be told");
+                return Event::LoadFailed;
+            }
+        }
+        event
     }
 
     async fn perform(

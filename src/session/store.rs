@@ -165,7 +165,8 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Page, StoreError>;
 
     /// The visitors' records whose keys lie within `keys`, in the order of their keys: the first `limit` of them, the expired and
-    /// [`StateTag::Internal`] ones left out. For operators: it may read much more than it gives. This way goes through the whole store; stores that have a shorter one take it.
+    /// [`StateTag::Internal`] ones left out. For operators: it may read much more than it gives. This way goes through the whole store;
+    /// stores that have a shorter one take it.
     async fn list(
         &self,
         keys: RangeInclusive<VisitorKey>,

@@ -1,5 +1,5 @@
-//! `sessions list|show|access|revoke|erase`: one visitor or all of them, through the admin listener of a running sidecar. The sidecar has the
-//! caches and the flows under way, which the store alone does not know of.
+//! `sessions list|show|access|revoke|erase`: one visitor or all of them, through the admin listener of a running sidecar, which has the
+//! caches and the flows under way that the store alone does not know of.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};

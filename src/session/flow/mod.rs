@@ -123,6 +123,16 @@ impl Flow {
         Self { carried, ..self }
     }
 
+    /// What the visitor carries, as long as it may still be needed.
+    pub fn carried(&self) -> Option<&VisitorSession> {
+        self.carried.as_deref()
+    }
+
+    /// What the visitor carries is from before they were erased: it brings nobody back.
+    pub fn leave_behind(&mut self) {
+        self.carried = None;
+    }
+
     /// Begins a flow that writes a session which could not be written before.
     pub fn save_late(session: VisitorSession, policy: Policy) -> (Self, Command) {
         let stage = Stage::Comparing {

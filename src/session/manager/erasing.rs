@@ -8,7 +8,6 @@ use crate::session::erasures::Remember;
 use crate::session::flights::{Landing, Lead};
 use crate::session::flow::{Done, Note, Unavailable};
 use crate::session::observer::StoreCall;
-use crate::session::record::VisitorSession;
 use crate::session::vault::VaultError;
 use crate::visitor::VisitorKey;
 
@@ -85,25 +84,6 @@ impl Inner {
             }
         }
         true
-    }
-
-    /// What a visitor carries from before they were erased brings nobody back.
-    pub(super) async fn spare(
-        &self,
-        key: &VisitorKey,
-        carried: Option<VisitorSession>,
-    ) -> Result<Option<VisitorSession>, Unavailable> {
-        let Some(carried) = carried else {
-            return Ok(None);
-        };
-        let now = self.performer.clock.now();
-        let erased_at = self.performer.vault.buried_at(key, now).await;
-        let erased_at = erased_at.map_err(|error| {
-            tracing::error!(visitor = %key, %error, "whether a visitor was erased cannot be told");
-            Unavailable::Store
-        })?;
-        let spared = erased_at.is_none_or(|erased_at| carried.created_at > erased_at);
-        Ok(spared.then_some(carried))
     }
 
     /// Another replica has erased the visitor.
