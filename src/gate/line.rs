@@ -1,8 +1,9 @@
 //! PURE: what the stream and the proxy tell each other about one HTTP/1.x connection.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use http::HeaderValue;
 use pingora::protocols::Digest;
 
 /// Where a connection is. Both sides run in one task, so the order of memory does not matter.
@@ -10,7 +11,10 @@ use pingora::protocols::Digest;
 /// pingora hands a stream's digest to the exchanges on it; the entry for upstream proxies, which a client's connection has
 /// not, carries this.
 #[derive(Debug, Default)]
-pub struct Line(AtomicU8);
+pub struct Line {
+    at: AtomicU8,
+    client: OnceLock<Option<HeaderValue>>,
+}
 
 /// The next request may be handed over.
 const OPEN: u8 = 0;
@@ -28,26 +32,31 @@ impl Line {
 
     /// The exchange is over.
     pub fn reopen(&self) {
-        if self.0.load(Ordering::Relaxed) == TAKEN {
-            self.0.store(OPEN, Ordering::Relaxed);
+        if self.at.load(Ordering::Relaxed) == TAKEN {
+            self.at.store(OPEN, Ordering::Relaxed);
         }
     }
 
     /// The upgrade has been granted.
     pub fn tunnel(&self) {
-        self.0.store(TUNNEL, Ordering::Relaxed);
+        self.at.store(TUNNEL, Ordering::Relaxed);
+    }
+
+    /// The client's address as a header value: the same for all requests, so `written` by the first one.
+    pub fn client(&self, written: impl FnOnce() -> Option<HeaderValue>) -> Option<&HeaderValue> {
+        self.client.get_or_init(written).as_ref()
     }
 
     pub(super) fn take(&self) {
-        self.0.store(TAKEN, Ordering::Relaxed);
+        self.at.store(TAKEN, Ordering::Relaxed);
     }
 
     pub(super) fn is_taken(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == TAKEN
+        self.at.load(Ordering::Relaxed) == TAKEN
     }
 
     pub(super) fn is_tunnel(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == TUNNEL
+        self.at.load(Ordering::Relaxed) == TUNNEL
     }
 }
 

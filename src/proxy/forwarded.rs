@@ -17,6 +17,8 @@ const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 pub(super) struct Came<'a> {
     /// From whom; a Unix socket's peer has no address.
     pub(super) peer: Option<IpAddr>,
+    /// The same as a header value, where that is at hand.
+    pub(super) written: Option<&'a HeaderValue>,
     /// Whether what it says of others is believed.
     pub(super) trusted: bool,
     /// `http` or `https`; `http` if nothing is said.
@@ -97,15 +99,14 @@ fn address(node: &str) -> Option<IpAddr> {
 pub(super) fn apply(headers: &mut HeaderMap, came: Came<'_>, host: Option<&HeaderValue>) {
     let Came {
         peer,
+        written,
         trusted,
         scheme,
     } = came;
     if trusted {
         extend(headers, peer, scheme, host);
     } else {
-        if let Some(peer) = peer
-            && let Some(peer) = value_of(peer.to_canonical())
-        {
+        if let Some(peer) = written.cloned().or_else(|| value_of(peer?)) {
             headers.insert(FOR, peer);
         }
         begin(headers, scheme, host);
@@ -152,7 +153,8 @@ fn set_host(headers: &mut HeaderMap, host: Option<&HeaderValue>) {
 
 /// The address as a header value; what nearly always comes, an IPv4 address, without the formatting machinery and in one
 /// allocation.
-fn value_of(address: IpAddr) -> Option<HeaderValue> {
+pub(super) fn value_of(address: IpAddr) -> Option<HeaderValue> {
+    let address = address.to_canonical();
     let IpAddr::V4(address) = address else {
         return HeaderValue::try_from(address.to_string()).ok();
     };
@@ -207,6 +209,7 @@ mod tests {
     fn came(trusted: bool) -> Came<'static> {
         Came {
             peer: PEER,
+            written: None,
             trusted,
             scheme: None,
         }
@@ -218,6 +221,7 @@ mod tests {
         let mut request = HeaderMap::new();
         let came = Came {
             peer: None,
+            written: None,
             trusted: false,
             scheme: Some(&https),
         };

@@ -213,6 +213,8 @@ impl ProxyHttp for Proxy {
         }
         let peer = exchange.client_addr().and_then(|address| address.as_inet());
         let peer = peer.map(|address| address.ip());
+        let line = Line::of(exchange.digest());
+        let written = line.and_then(|line| line.client(|| forwarded::value_of(peer?)));
         let listener = ctx.snapshot.listeners.get(self.0.listener);
         let trusted = listener.is_some_and(|listener| listener.trusted_proxies.include(peer));
         edit_request(request, |headers| {
@@ -226,6 +228,7 @@ impl ProxyHttp for Proxy {
             }
             let came = forwarded::Came {
                 peer,
+                written,
                 trusted,
                 scheme: listener.map(|listener| &listener.scheme),
             };

@@ -9,6 +9,7 @@ use http::HeaderValue;
 
 use super::freshness::{Freshness, Schedule};
 use super::policy::Policy;
+use super::slim::slim;
 use super::table::{OfVisitor, VisitorTable};
 use crate::clock::Timestamp;
 use crate::oauth::{TokenFingerprint, TokenSet, VendorToken};
@@ -27,7 +28,8 @@ pub struct Authorized(Arc<Usable>);
 pub(super) struct Usable {
     key: VisitorKey,
     header: HeaderValue,
-    subn: Option<HeaderValue>,
+    /// Few shops want it, so it takes no room where it is not there.
+    subn: Option<Box<HeaderValue>>,
     fingerprint: TokenFingerprint,
     generation: u32,
     schedule: Schedule,
@@ -75,7 +77,7 @@ impl Authorized {
 
     /// The visitor's Snowplow network user id, where the token names one.
     pub fn subn(&self) -> Option<&HeaderValue> {
-        self.0.subn.as_ref()
+        self.0.subn.as_deref()
     }
 
     /// Whose token it is.
@@ -208,12 +210,14 @@ impl TokenCache {
         render: &RenderToken,
         checked_at: Timestamp,
     ) -> Option<Authorized> {
-        let header = render(tokens.access.secret())?;
+        let header = slim(render(tokens.access.secret())?);
         let subn = tokens.access.claims().subn;
         let usable = Arc::new(Usable {
             key,
             header,
-            subn: subn.and_then(|subn| HeaderValue::try_from(subn).ok()),
+            subn: subn
+                .and_then(|subn| HeaderValue::try_from(subn).ok())
+                .map(Box::new),
             fingerprint: tokens.access.fingerprint(),
             generation: tokens.generation,
             schedule: Schedule::new(tokens, policy),
@@ -259,7 +263,7 @@ impl Authorized {
         Self(Arc::new(Usable {
             key: VisitorKey::from_bytes([0; 32]),
             header,
-            subn: subn.map(HeaderValue::from_static),
+            subn: subn.map(HeaderValue::from_static).map(Box::new),
             fingerprint: crate::oauth::AccessToken::new(Secret::new(token)).fingerprint(),
             generation: 0,
             schedule: Schedule {
