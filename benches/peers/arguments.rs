@@ -46,8 +46,8 @@ const QUICK: [System; 6] = [
 impl Plan {
     /// The plan that the command line asks for; an error is what is wrong with it.
     pub(crate) fn parse(arguments: &[String]) -> Result<Self, String> {
-        let (mut quick, mut check, mut visitors, mut only, mut json) =
-            (false, false, None, None, None);
+        let (mut quick, mut check) = (false, false);
+        let (mut visitors, mut rounds, mut only, mut json) = (None, None, None, None);
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
             let mut value = || {
@@ -57,10 +57,8 @@ impl Plan {
             match argument.as_str() {
                 "--quick" => quick = true,
                 "--check" => check = true,
-                "--visitors" => {
-                    let number = value()?.parse::<usize>().ok().filter(|number| *number > 0);
-                    visitors = Some(number.ok_or("--visitors needs a number above 0")?);
-                }
+                "--visitors" => visitors = Some(parse_number(argument, value()?)?),
+                "--rounds" => rounds = Some(parse_number(argument, value()?)?),
                 "--only" => only = Some(parse_names(value()?)?),
                 "--json" => json = Some(PathBuf::from(value()?)),
                 // cargo says so to every benchmark.
@@ -71,7 +69,7 @@ impl Plan {
         let visitors = visitors.unwrap_or(if quick { 10_000 } else { 1_000_000 });
         let mut fewer_visitors = vec![0, 100_000];
         fewer_visitors.retain(|number| !quick && *number < visitors);
-        let (rounds, closed, open) = if quick {
+        let (usual_rounds, closed, open) = if quick {
             (9, 3_200, 1_600)
         } else {
             (15, 16_000, 4_000)
@@ -84,7 +82,7 @@ impl Plan {
             }),
             visitors,
             fewer_visitors,
-            rounds,
+            rounds: rounds.unwrap_or(usual_rounds),
             bound: Duration::from_secs(if quick { 70 } else { 12 * 60 }),
             closed,
             open,
@@ -97,6 +95,11 @@ impl Plan {
             json: json.unwrap_or_else(|| target_folder().join("peers.json")),
         })
     }
+}
+
+fn parse_number(argument: &str, text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| format!("{argument} needs a number above 0"))
 }
 
 /// The systems of those names, in the usual order; with what they are all compared with.

@@ -3,7 +3,7 @@
 //! ```text
 //! cargo bench --bench peers                                # a million visitors, all systems; about 15 minutes
 //! cargo bench --bench peers -- --quick                     # 10,000 visitors, five proxies, a minute and a half
-//! cargo bench --bench peers -- --visitors 100000 --only sidecar,nginx-lua,envoy
+//! cargo bench --bench peers -- --visitors 100000 --rounds 5 --only sidecar,nginx-lua,envoy
 //! cargo bench --bench peers -- --check                     # fails where a target below is missed
 //! cargo bench --bench peers -- --json figures.json         # where all figures go; else peers.json in the build's folder
 //! ```

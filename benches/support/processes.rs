@@ -2,12 +2,14 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
+
+use super::requests::is_answered;
 
 /// Where there are two cores, the proxies have the first and everything else the second.
 #[derive(Clone, Copy)]
@@ -105,13 +107,13 @@ impl Process {
             address,
         };
         let begun = Instant::now();
-        while TcpStream::connect(address).is_err() {
+        while !is_answered(address) {
             let ended = !process.is_alive();
             if ended || begun.elapsed() > START {
                 let said = std::fs::read_to_string(log).unwrap_or_default();
                 let last: Vec<_> = said.lines().rev().take(5).collect();
                 let last: Vec<_> = last.into_iter().rev().collect();
-                return Err(format!("it does not listen; it says: {}", last.join("\n")));
+                return Err(format!("it does not answer; it says: {}", last.join("\n")));
             }
             std::thread::sleep(Duration::from_millis(20));
         }

@@ -104,6 +104,18 @@ fn ask(address: SocketAddr, request: &[u8]) -> (String, String) {
     (head, String::from_utf8(body).unwrap())
 }
 
+/// Whether who listens there, if anybody does, passes requests on: some listen before they know their routes.
+pub(crate) fn is_answered(address: SocketAddr) -> bool {
+    let Ok(mut stream) = TcpStream::connect(address) else {
+        return false;
+    };
+    let mut status = [0; b"HTTP/1.1 200".len()];
+    let _ = stream.set_read_timeout(Some(PATIENCE));
+    stream.write_all(&Requests::of_one(None).buffer()).is_ok()
+        && stream.read_exact(&mut status).is_ok()
+        && &status == b"HTTP/1.1 200"
+}
+
 /// The visitor cookie that a system sets, as `name=value`.
 pub(crate) fn visitor_cookie(address: SocketAddr) -> Option<String> {
     let (head, _) = ask(address, &Requests::of_one(None).buffer());
