@@ -14,7 +14,7 @@
 //! redb, metrics on.
 //!
 //! **CPU time** is user and system time of all the process's threads, from `/proc/<pid>/task/*/schedstat`. The proxies have one
-//! core, clients and upstream the other, where they never sleep (see `load`): else a third of what is measured would be the
+//! core, clients and upstream the other, where they never sleep (see `support/load.rs`): else a third of what is measured would be the
 //! proxies' work to wake them, which a slower proxy has more of. Rounds are short and interleaved, each round in the opposite order
 //! of the one before, so that what disturbs one system disturbs its neighbours too. Disturbance (other tenants, cold caches,
 //! interrupts) only ever adds time, and never the same twice: the least of many rounds is what a request costs, the median is what
@@ -29,23 +29,24 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark fails loudly")]
 
 mod instructions;
-mod load;
-mod parts;
-mod processes;
+#[path = "../support/mod.rs"]
+mod support;
 
-use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::sync::Arc;
 
-use self::load::{Surrounding, visitor_cookie};
-use self::processes::{Core, Process};
+use self::support::load::{Pace, Surrounding, Who, Work};
+use self::support::numbers::{least, median, ratios};
+use self::support::processes::{Core, Process, free_address, under};
+use self::support::requests::{Requests, visitor_cookie};
+use self::support::{BODY, parts};
 
 /// As the sidecar's.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const CONNECTIONS: usize = 8;
-const BODY: usize = 2048;
 const LIMIT: f64 = 1.10;
 
 fn main() -> ExitCode {
@@ -105,9 +106,7 @@ impl Surroundings {
     fn sidecar(&self, tool: &[String], name: &str, access: bool) -> Process {
         let path = self.folder.path().join(format!("{name}.toml"));
         let store = self.folder.path().join(format!("{name}.redb"));
-        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address: SocketAddr = socket.local_addr().unwrap();
-        drop(socket);
+        let address = free_address();
         let text = format!(
             r#"
             [[listeners]]
@@ -143,17 +142,6 @@ impl Surroundings {
         std::fs::write(&path, text).unwrap();
         let binary = Path::new(env!("CARGO_BIN_EXE_dressipi-sidecar"));
         Process::serve(under(tool, binary).args(["serve", "--config"]).arg(path))
-    }
-}
-
-fn under(tool: &[String], binary: &Path) -> Command {
-    match tool {
-        [] => Command::new(binary),
-        [tool, arguments @ ..] => {
-            let mut command = Command::new(tool);
-            command.args(arguments).arg(binary);
-            command
-        }
     }
 }
 
@@ -220,14 +208,22 @@ fn compare(quick: bool, check: bool) -> ExitCode {
     verdict(least(&systems[1].micros) / least(&base.micros), check)
 }
 
-fn least(values: &[f64]) -> f64 {
-    values.iter().copied().fold(f64::MAX, f64::min)
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted[sorted.len() / 2]
+/// Has the process answer that many requests of one visitor.
+fn load(
+    load: &Surrounding,
+    process: &Process,
+    cookie: Option<&str>,
+    number: usize,
+    connections: usize,
+) {
+    let work = Work {
+        requests: Arc::new(Requests::of_one(cookie)),
+        number,
+        connections,
+        who: Who::InTurn,
+        pace: Pace::AsAnswered,
+    };
+    load.load(process.address, work);
 }
 
 impl System {
@@ -241,9 +237,9 @@ impl System {
         }
     }
 
-    fn load(&self, load: &Surrounding, requests: usize) {
+    fn load(&self, surrounding: &Surrounding, requests: usize) {
         let cookie = self.cookie.as_deref();
-        load.load(self.process.address, cookie, requests, CONNECTIONS);
+        load(surrounding, &self.process, cookie, requests, CONNECTIONS);
     }
 
     fn measure(&mut self, load: &Surrounding, requests: usize) {
@@ -260,11 +256,6 @@ impl System {
     }
 
     fn median_ratio(&self, base: &Self) -> f64 {
-        let rounds = self.micros.iter().zip(&base.micros);
-        median(
-            &rounds
-                .map(|(micros, base)| micros / base)
-                .collect::<Vec<_>>(),
-        )
+        median(&ratios(&self.micros, &base.micros))
     }
 }

@@ -15,7 +15,7 @@ use pingora::services::Service as _;
 use pingora::upstreams::peer::HttpPeer;
 
 /// A Dressipi whose tokens outlive the benchmark.
-pub(super) fn simulator() {
+pub(crate) fn simulator() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -66,7 +66,7 @@ impl ProxyHttp for Bare {
     }
 }
 
-pub(super) fn bare(upstream: SocketAddr) {
+pub(crate) fn bare(upstream: SocketAddr) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
