@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::support::latencies::Latencies;
 use crate::support::place::Place;
+use crate::support::sidecar;
 
 /// What such a process is called on its command line.
 pub(crate) const NAME: &str = "direct";
@@ -27,6 +28,8 @@ pub(crate) struct Found {
     /// Visitors in a second.
     pub(crate) rate: f64,
     pub(crate) latencies: Latencies,
+    /// Processor time for one, in microseconds.
+    pub(crate) micros: f64,
     /// Authorize calls, those of the warming up included.
     pub(crate) authorized: u64,
 }
@@ -89,12 +92,15 @@ impl Order {
             let client = Arc::new(Client::new(&settings(self.dressipi)).expect("a client"));
             let warm = self.at_once * 2;
             closed(&client, self.at_once, warm).await;
+            let before = sidecar::cpu("self");
             let begin = Instant::now();
             let took = match self.per_second {
                 None => closed(&client, self.at_once, self.count).await,
                 Some(rate) => open(&client, self.count, rate).await,
             };
+            let micros = (sidecar::cpu("self") - before).as_secs_f64() * 1e6;
             let found = Found {
+                micros: micros / took.len() as f64,
                 rate: took.len() as f64 / begin.elapsed().as_secs_f64(),
                 latencies: Latencies::of(&took),
                 authorized: (warm + took.len()) as u64,

@@ -99,6 +99,9 @@ fn main() -> ExitCode {
         Order::parse(words).obey();
         return ExitCode::SUCCESS;
     }
+    if options.has("--anywhere") {
+        Place::anywhere();
+    }
     Place::Load.put(&std::process::id().to_string());
     support::runtime().block_on(run(&options))
 }
@@ -114,7 +117,8 @@ async fn run(options: &Options) -> ExitCode {
     };
     let served = Served::all(&bench.mock, extent.at_once).await;
     let mut results = Results::new(&served);
-    let mut visitors = 0;
+    // Who is known, one for each store, came while the sidecars started.
+    let mut visitors = served.len() as u64;
     for store in &served {
         visitors += bench.warm(store).await;
     }
@@ -122,6 +126,7 @@ async fn run(options: &Options) -> ExitCode {
         let direct = bench.direct(extent.visitors, None).await;
         visitors += direct.authorized;
         results.direct.push(direct.rate);
+        results.direct_micros.push(direct.micros);
         for turn in 0..served.len() {
             let at = (turn + round) % served.len();
             visitors += bench.rate(&served[at], &mut results.stores[at]).await;

@@ -15,6 +15,8 @@ const MOST_ADDED: f64 = 15.0;
 pub(crate) struct Results {
     /// Rates of the direct calls, a round each.
     pub(crate) direct: Vec<f64>,
+    /// Processor time for one, in microseconds.
+    pub(crate) direct_micros: Vec<f64>,
     /// In the order of the stores.
     pub(crate) stores: Vec<Measured>,
     /// Visitors that came in all, direct calls and warming up included.
@@ -28,6 +30,7 @@ impl Results {
     pub(crate) fn new(served: &[Served]) -> Self {
         Self {
             direct: Vec::new(),
+            direct_micros: Vec::new(),
             stores: served.iter().map(|_| Measured::default()).collect(),
             visitors: 0,
             names: served
@@ -59,7 +62,8 @@ impl Results {
         );
         println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
         println!(
-            "| direct: the two OAuth calls | {direct:.0} ({least:.0}–{most:.0}) | 1 | | | | | | |"
+            "| direct: the two OAuth calls | {direct:.0} ({least:.0}–{most:.0}) | 1 | {:.0} | | | | | |",
+            median(self.direct_micros.iter().copied())
         );
         for ((name, _), store) in self.names.iter().zip(&self.stores) {
             let ratios = self.ratios(store);
@@ -138,6 +142,7 @@ impl Results {
             "bench": "arrivals",
             "visitors": self.visitors,
             "direct_per_second": self.direct,
+            "direct_cpu_micros": self.direct_micros,
             "stores": stores.collect::<Vec<_>>(),
             "added_p99_ms_target": MOST_ADDED,
             "missed": self.missed(),

@@ -50,7 +50,8 @@ impl Served {
         let folder = tempfile::Builder::new().prefix("arrivals-").tempdir();
         let folder = folder.expect("a folder of its own");
         let store = match &redis {
-            None => format!("path = {:?}", folder.path().join("sessions.redb")),
+            // In a folder of its own: that of the configuration is watched.
+            None => format!("path = {:?}", folder.path().join("store/sessions.redb")),
             Some(redis) => {
                 let keys = folder.path().join("keys");
                 std::fs::write(&keys, generate_key_line()).expect("a file");
@@ -66,7 +67,7 @@ impl Served {
                 "{store}\nmax_wait = \"30s\"\nmax_flows = {}\nmax_creations = {at_once}",
                 at_once * 2
             ),
-            threads: Some(1),
+            threads: Place::threads(),
             folder: folder.path(),
         };
         let path = configuration.write("sidecar");

@@ -95,6 +95,9 @@ const GOOD: Duration = Duration::from_secs(24 * 3600);
 
 fn main() -> ExitCode {
     let options = Options::read();
+    if options.has("--anywhere") {
+        Place::anywhere();
+    }
     Place::Load.put(&std::process::id().to_string());
     support::runtime().block_on(run(&options))
 }
@@ -108,7 +111,8 @@ async fn run(options: &Options) -> ExitCode {
     }
     let folder = tempfile::Builder::new().prefix("storm-").tempdir();
     let folder = folder.expect("a folder of its own");
-    let store = folder.path().join("sessions.redb");
+    // In a folder of its own: that of the configuration is watched.
+    let store = folder.path().join("store/sessions.redb");
     let mock = support::thread("mock").spawn(Mock::start()).await;
     let mock = mock.expect("it starts");
 
@@ -137,7 +141,7 @@ async fn run(options: &Options) -> ExitCode {
     let configuration = Configuration {
         upstream: mock.address,
         session: format!("path = {store:?}\ncache_capacity = 1000000"),
-        threads: Some(1),
+        threads: Place::threads(),
         folder: folder.path(),
     };
     let path = configuration.write("sidecar");

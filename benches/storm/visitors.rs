@@ -28,7 +28,7 @@ pub(crate) type Cookies = Arc<Vec<String>>;
 /// As redb's default.
 const PAGE_CACHE: usize = 64 << 20;
 const AT_ONCE: usize = 4096;
-/// How long their tokens live.
+/// How long their tokens live; those that expire later live longer.
 const LIFETIME: Duration = Duration::from_secs(3600);
 
 // === impl Register ===
@@ -92,7 +92,8 @@ impl Register {
             state: State::Active(TokenSet {
                 access: AccessToken::new(Secret::new(mock::access_token(number, 0))),
                 refresh: RefreshToken::new(Secret::new(mock::refresh_token(number))),
-                obtained_at: expires_at - LIFETIME,
+                // One that came later than now would not be believed.
+                obtained_at: now.min(expires_at - LIFETIME),
                 expires_at,
                 generation: 0,
             }),

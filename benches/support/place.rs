@@ -1,7 +1,12 @@
-//! Which processor has what, where there are two: what is measured has the first, clients and mocks have the second.
+//! Which processor has what, where there are two: what is measured has the first, clients and mocks have the second. Or the system
+//! decides.
 
 use std::ffi::OsStr;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether the system decides.
+static ANYWHERE: AtomicBool = AtomicBool::new(false);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -10,6 +15,16 @@ pub enum Place {
 }
 
 impl Place {
+    /// From now on everything may run anywhere.
+    pub fn anywhere() {
+        ANYWHERE.store(true, Ordering::Relaxed);
+    }
+
+    /// How many proxy threads a sidecar has: one where it has one processor, otherwise as many as it likes.
+    pub fn threads() -> Option<usize> {
+        several().then_some(1)
+    }
+
     fn list(self) -> &'static str {
         match self {
             Self::Measured => "0",
@@ -40,8 +55,9 @@ impl Place {
 }
 
 fn several() -> bool {
-    std::fs::read_to_string("/proc/cpuinfo")
-        .is_ok_and(|text| text.matches("processor\t").count() >= 2)
+    !ANYWHERE.load(Ordering::Relaxed)
+        && std::fs::read_to_string("/proc/cpuinfo")
+            .is_ok_and(|text| text.matches("processor\t").count() >= 2)
         && Command::new("taskset")
             .arg("-V")
             .stdout(Stdio::null())
