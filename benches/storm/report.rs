@@ -5,14 +5,14 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use crate::Extent;
-use crate::stage::{Phase, Storm};
+use crate::stage::{Phase, Rush, Storm};
 use crate::support::latencies::{Latencies, median};
 use crate::support::options::Options;
 
 /// So many times its calm value may the p99 of the visitors who browse be in a storm.
 const MOST: f64 = 2.0;
 
-pub(crate) fn report(options: &Options, extent: Extent, phases: &[Phase]) -> ExitCode {
+pub(crate) fn report(options: &Options, extent: Extent, phases: &[Phase], rush: &Rush) -> ExitCode {
     println!(
         "| phase | browsing: p50, p99, p99.9, most ms | without token | sidecar, of a processor | refreshes a second | storm's visitors: p50, p99, most ms | with a token |"
     );
@@ -23,7 +23,7 @@ pub(crate) fn report(options: &Options, extent: Extent, phases: &[Phase]) -> Exi
     let ratios = ratios(phases);
     let ratio = median(ratios.iter().copied());
     println!(
-        "browsing p99 in a storm ÷ in the calms around it: {ratio:.2} (median of {}); {} tokens expire within {:.0} s, {:.0} requests a second browse",
+        "browsing p99 in a storm ÷ in the calms around it: {ratio:.2} (median of {}); {} tokens expire within {:.0} s, {:.0} of their visitors come in a second, {:.0} requests a second browse",
         ratios
             .iter()
             .map(|ratio| format!("{ratio:.2}"))
@@ -31,7 +31,12 @@ pub(crate) fn report(options: &Options, extent: Extent, phases: &[Phase]) -> Exi
             .join(", "),
         extent.visitors,
         extent.within.as_secs_f64(),
+        extent.pace(),
         extent.per_second,
+    );
+    println!(
+        "as fast as they are answered: {:.0} refreshes a second, with {:.2} of a processor",
+        rush.rate, rush.cpu
     );
     let mut missed = Vec::new();
     if ratio > MOST {
@@ -50,7 +55,11 @@ pub(crate) fn report(options: &Options, extent: Extent, phases: &[Phase]) -> Exi
         "bench": "storm",
         "visitors": extent.visitors,
         "within_seconds": extent.within.as_secs_f64(),
+        "come_per_second": extent.pace(),
         "browsing_per_second": extent.per_second,
+        "most_refreshes_per_second": rush.rate,
+        "most_refreshes_sidecar_processors": rush.cpu,
+        "most_refreshes_without_token": rush.seen.without_token(),
         "phases": phases.iter().map(Phase::json).collect::<Vec<_>>(),
         "ratios": ratios,
         "ratio": ratio,
@@ -83,7 +92,7 @@ fn row(phase: &Phase) {
         Some(storm) => {
             let waited = Latencies::of(&storm.seen.took);
             println!(
-                " {:.0} | {:.1}, {:.1}, {:.0} | {:.1} %; refreshed in the end {} of {} {:?} |",
+                " {:.0} | {:.1}, {:.1}, {:.0} | {:.1} %; {} of {} refreshed {:?} |",
                 storm.rate(),
                 waited.p50,
                 waited.p99,

@@ -42,6 +42,18 @@ pub(crate) struct Storm {
     pub(crate) in_the_end: u64,
 }
 
+/// Visitors with expired tokens who came as fast as they were answered.
+pub(crate) struct Rush {
+    pub(crate) seen: Seen,
+    /// Refreshes in a second.
+    pub(crate) rate: f64,
+    /// The part of a processor that the sidecar took.
+    pub(crate) cpu: f64,
+}
+
+/// How many of them ask at once.
+const RUSH: usize = 64;
+
 // === impl Stage ===
 
 impl<'a> Stage<'a> {
@@ -88,17 +100,17 @@ impl<'a> Stage<'a> {
         let timetable = Timetable {
             begin: begin + JUST_AFTER,
             count: visitors.len(),
-            per_second: visitors.len() as f64 / self.extent.within.as_secs_f64(),
+            per_second: self.extent.pace(),
         };
         let to = self.sidecar.address;
         let coming = self.threads[1].spawn(clients::open(to, timetable, requests(visitors)));
-        let browsing = self.browse(begin, self.extent.within).await;
+        let browsing = self.browse(begin, self.extent.lasts()).await;
         let cpu = self.cpu_since(before, begin);
         let seen = coming.await.expect("clients do not panic");
         let took = begin.elapsed();
         let so_far = self.mock.counts.refreshes() - refreshed;
         tokio::time::sleep(
-            (begin + self.extent.within + self.extent.rest)
+            (begin + self.extent.lasts() + self.extent.rest)
                 .saturating_duration_since(Instant::now()),
         )
         .await;
@@ -112,6 +124,21 @@ impl<'a> Stage<'a> {
                 in_the_end: self.mock.counts.refreshes() - refreshed,
             }),
         });
+    }
+
+    /// Everybody with an expired token, as fast as they are answered; nobody else browses.
+    pub(crate) async fn rush(&self, visitors: Cookies) -> Rush {
+        let (before, begin) = (self.sidecar.cpu(), Instant::now());
+        let count = visitors.len();
+        let to = self.sidecar.address;
+        let coming = self.threads[1]
+            .spawn(async move { clients::closed(to, RUSH, count, &requests(visitors)).await });
+        let (seen, took) = coming.await.expect("clients do not panic");
+        Rush {
+            rate: seen.took.len() as f64 / took.as_secs_f64(),
+            cpu: self.cpu_since(before, begin),
+            seen,
+        }
     }
 
     async fn browse(&self, begin: Instant, duration: Duration) -> Seen {
