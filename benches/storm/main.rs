@@ -122,7 +122,14 @@ fn main() -> ExitCode {
         Place::anywhere();
     }
     Place::Load.put(&std::process::id().to_string());
-    support::runtime().block_on(run(&options))
+    let longest = Duration::from_secs(if options.has("--quick") { 180 } else { 900 });
+    support::runtime().block_on(async {
+        let run = tokio::time::timeout(longest, run(&options)).await;
+        run.unwrap_or_else(|_| {
+            eprintln!("it took too long: this machine is too busy");
+            ExitCode::FAILURE
+        })
+    })
 }
 
 async fn run(options: &Options) -> ExitCode {

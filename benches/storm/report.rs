@@ -14,9 +14,9 @@ const MOST: f64 = 2.0;
 
 pub(crate) fn report(options: &Options, extent: Extent, phases: &[Phase], rush: &Rush) -> ExitCode {
     println!(
-        "| phase | browsing: p50, p99, p99.9, most ms | without token | sidecar, of a processor | refreshes a second | storm's visitors: p50, p99, most ms | with a token |"
+        "| phase | browsing: p50, p99, p99.9, most ms | clients late: p99 ms | without token | sidecar, of a processor | refreshes a second | storm's visitors: p50, p99, most ms | with a token |"
     );
-    println!("| --- | --- | --- | --- | --- | --- | --- |");
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
     for phase in phases {
         row(phase);
     }
@@ -78,12 +78,13 @@ pub(crate) fn report(options: &Options, extent: Extent, phases: &[Phase], rush: 
 fn row(phase: &Phase) {
     let browsing = Latencies::of(&phase.browsing.took);
     print!(
-        "| {} | {:.2}, {:.2}, {:.2}, {:.1} | {} | {:.2} |",
+        "| {} | {:.2}, {:.2}, {:.2}, {:.1} | {:.2} | {} | {:.2} |",
         phase.name(),
         browsing.p50,
         browsing.p99,
         browsing.p999,
         browsing.most,
+        Latencies::of(&phase.browsing.late).p99,
         phase.browsing.without_token() + phase.browsing.failed,
         phase.cpu,
     );
@@ -140,6 +141,7 @@ impl Phase {
         json!({
             "phase": self.name(),
             "browsing_ms": Latencies::of(&self.browsing.took),
+            "clients_late_ms": Latencies::of(&self.browsing.late),
             "browsing_without_token": self.browsing.without_token(),
             "browsing_failed": self.browsing.failed,
             "sidecar_processors": self.cpu,

@@ -19,6 +19,8 @@ use super::client::Client;
 pub struct Seen {
     /// How long each answer took.
     pub took: Vec<Duration>,
+    /// How late the clients themselves were: on a busy machine they wait for a processor, too, and what they say of others tells little.
+    pub late: Vec<Duration>,
     /// Visitor cookies that were set.
     pub cookies: usize,
     /// Answers for nobody, by reason.
@@ -108,10 +110,12 @@ pub async fn open(to: SocketAddr, timetable: Timetable, requests: Requests) -> S
 }
 
 async fn ask(client: &mut Client, request: &[u8], since: Instant, seen: &Mutex<Seen>) {
+    let late = since.elapsed();
     let answer = client.ask(request, false).await;
     let took = since.elapsed();
     let mut seen = seen.lock();
     seen.took.push(took);
+    seen.late.push(late);
     match answer {
         Ok(answer) if answer.status == 200 => {
             seen.cookies += usize::from(answer.cookie.is_some());
@@ -129,6 +133,7 @@ impl Seen {
     /// The same and what somebody else saw.
     pub fn add(&mut self, other: Self) {
         self.took.extend(other.took);
+        self.late.extend(other.late);
         self.cookies += other.cookies;
         self.failed += other.failed;
         for (reason, count) in other.anonymous {
