@@ -58,6 +58,11 @@ impl Sidecar {
         }
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> &str {
+        self.child.pid()
+    }
+
     /// SIGTERM; whether it ended in time.
     pub async fn stop(self) -> bool {
         self.child.signal("-TERM");
@@ -84,7 +89,7 @@ impl Sidecar {
 
     /// The processor time that it has taken.
     pub fn cpu(&self) -> Duration {
-        cpu(self.child.pid())
+        cpu(self.pid())
     }
 }
 
