@@ -37,6 +37,8 @@ mod sessions_cli;
 mod sessions_described;
 mod sessions_replicas;
 mod smuggling;
+#[path = "soak/fit.rs"]
+mod soak_fit;
 mod state_machine;
 mod status_page;
 mod store_contract;

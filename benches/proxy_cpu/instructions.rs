@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::load::{Surrounding, visitor_cookie};
 use super::processes::Process;
-use super::{Surroundings, verdict};
+use super::surroundings::Surroundings;
+use super::verdict;
 
 const WARM_UP: usize = 500;
 const REQUESTS: usize = 4_000;
@@ -49,7 +50,7 @@ pub(super) fn compare(misses: bool, check: bool) -> ExitCode {
         let out = folder.join(format!("callgrind-{}", counts.len()));
         let tool = callgrind(&out, misses);
         let process = match access {
-            Some(access) => surroundings.sidecar(&tool, &format!("{access}"), access),
+            Some(access) => surroundings.sidecar(&tool, &format!("{access}"), access, 1),
             None => surroundings.bare(&tool),
         };
         // The bare proxy sets no cookie and gets the same request nonetheless.

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use super::BODY;
 
 /// A system that answers nothing for so long has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The thread of the clients and the upstream.
 pub(super) struct Surrounding {
@@ -28,9 +28,10 @@ pub(super) struct Surrounding {
 
 struct Order {
     address: SocketAddr,
-    request: Arc<Vec<u8>>,
+    /// What each connection asks for.
+    connections: Vec<Arc<Vec<u8>>>,
+    /// On each of them.
     requests: usize,
-    connections: usize,
     done: mpsc::Sender<()>,
 }
 
@@ -64,25 +65,36 @@ impl Surrounding {
         requests: usize,
         connections: usize,
     ) {
+        let request = Arc::new(request(cookie));
+        let all = vec![request; connections];
+        let finished = self.begin(address, all, requests / connections);
+        finished.recv_timeout(PATIENCE * 2).expect("all answers");
+    }
+
+    /// Sends `requests` over each of `connections`, which send what is said of them. Told when all is answered.
+    pub(super) fn begin(
+        &self,
+        address: SocketAddr,
+        connections: Vec<Arc<Vec<u8>>>,
+        requests: usize,
+    ) -> mpsc::Receiver<()> {
         let (done, finished) = mpsc::channel();
         let order = Order {
             address,
-            request: Arc::new(request(cookie)),
-            requests,
             connections,
+            requests,
             done,
         };
         assert!(self.orders.send(order).is_ok(), "the load has ended");
-        finished.recv_timeout(PATIENCE * 2).expect("all answers");
+        finished
     }
 }
 
 async fn obey(mut orders: UnboundedReceiver<Order>) {
     while let Some(order) = orders.recv().await {
         let mut clients = JoinSet::new();
-        for _ in 0..order.connections {
-            let requests = order.requests / order.connections;
-            clients.spawn(client(order.address, order.request.clone(), requests));
+        for request in order.connections {
+            clients.spawn(client(order.address, request, order.requests));
         }
         // As long as a task yields, the thread looks for what is new and does not wait for it.
         let awake = tokio::spawn(async {
@@ -168,7 +180,8 @@ async fn upstream(listener: tokio::net::TcpListener) {
 
 // === requests ===
 
-fn request(cookie: Option<&str>) -> Vec<u8> {
+/// The request of somebody with that cookie.
+pub(super) fn request(cookie: Option<&str>) -> Vec<u8> {
     let cookie = cookie
         .map(|cookie| format!("cookie: locale=en; {cookie}; cart=7\r\n"))
         .unwrap_or_default();

@@ -32,13 +32,13 @@ mod instructions;
 mod load;
 mod parts;
 mod processes;
+mod surroundings;
 
-use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use self::load::{Surrounding, visitor_cookie};
-use self::processes::{Core, Process};
+use self::processes::Process;
+use self::surroundings::Surroundings;
 
 /// As the sidecar's.
 #[global_allocator]
@@ -77,86 +77,6 @@ fn verdict(ratio: f64, check: bool) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// What all systems talk to.
-struct Surroundings {
-    load: Surrounding,
-    simulator: Process,
-    folder: tempfile::TempDir,
-}
-
-impl Surroundings {
-    fn start() -> Self {
-        let me = std::env::current_exe().unwrap();
-        Self {
-            load: Surrounding::start(),
-            simulator: Process::start(Command::new(&me).arg("simulator"), Core::Load),
-            folder: tempfile::tempdir().unwrap(),
-        }
-    }
-
-    /// The bare proxy; `tool` runs it.
-    fn bare(&self, tool: &[String]) -> Process {
-        let me = std::env::current_exe().unwrap();
-        let upstream = self.load.upstream.to_string();
-        Process::start(under(tool, &me).args(["bare", &upstream]), Core::Proxy)
-    }
-
-    /// A sidecar; `tool` runs it.
-    fn sidecar(&self, tool: &[String], name: &str, access: bool) -> Process {
-        let path = self.folder.path().join(format!("{name}.toml"));
-        let store = self.folder.path().join(format!("{name}.redb"));
-        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address: SocketAddr = socket.local_addr().unwrap();
-        drop(socket);
-        let text = format!(
-            r#"
-            [[listeners]]
-            address = "{address}"
-            [dressipi]
-            base_url = "http://{}"
-            client_id = "demo"
-            api_key = "demo-api-key"
-            [session]
-            path = {store:?}
-            max_wait = "30s"
-            [cookie]
-            name = "visitor"
-            secure = false
-            [[routes]]
-            path = "/"
-            upstream = "app"
-            [[routes]]
-            path = "/api/"
-            upstream = "dressipi"
-            [[upstreams]]
-            name = "app"
-            address = "{}"
-            [log]
-            access = {access}
-            format = "json"
-            [server]
-            threads = 1
-            drain_delay = "0s"
-            "#,
-            self.simulator.address, self.load.upstream
-        );
-        std::fs::write(&path, text).unwrap();
-        let binary = Path::new(env!("CARGO_BIN_EXE_dressipi-sidecar"));
-        Process::serve(under(tool, binary).args(["serve", "--config"]).arg(path))
-    }
-}
-
-fn under(tool: &[String], binary: &Path) -> Command {
-    match tool {
-        [] => Command::new(binary),
-        [tool, arguments @ ..] => {
-            let mut command = Command::new(tool);
-            command.args(arguments).arg(binary);
-            command
-        }
-    }
-}
-
 // === CPU time ===
 
 struct System {
@@ -175,11 +95,11 @@ fn compare(quick: bool, check: bool) -> ExitCode {
         System::new("pingora, passing through", surroundings.bare(&[])),
         System::new(
             "sidecar, access log off",
-            surroundings.sidecar(&[], "quiet", false),
+            surroundings.sidecar(&[], "quiet", false, 1),
         ),
         System::new(
             "sidecar, access log on",
-            surroundings.sidecar(&[], "logging", true),
+            surroundings.sidecar(&[], "logging", true, 1),
         ),
     ];
     // The bare proxy sets no cookie and gets the same request nonetheless.

@@ -104,11 +104,16 @@ fn pin(child: &Child, core: Core) {
             Core::Load => "1",
         };
         for (core, id) in [(proxy, child.id()), ("1", std::process::id())] {
-            let _ = Command::new("taskset")
-                .args(["-a", "-cp", core, &id.to_string()])
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .status();
+            taskset(core, id);
         }
     }
+}
+
+/// All threads of a process run on these cores (`0`, `0-1`) from now on.
+pub(super) fn taskset(cores: &str, process: u32) {
+    let _ = Command::new("taskset")
+        .args(["-a", "-cp", cores, &process.to_string()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
 }
