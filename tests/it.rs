@@ -36,9 +36,8 @@ mod sessions_api;
 mod sessions_cli;
 mod sessions_described;
 mod sessions_replicas;
+mod slope;
 mod smuggling;
-#[path = "soak/fit.rs"]
-mod soak_fit;
 mod state_machine;
 mod status_page;
 mod store_contract;

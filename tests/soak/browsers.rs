@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rand::RngExt;
 
 use crate::configuration::PROXY;
-use crate::ground::{BROWSER, Ground, anybody, ask, member, pause, profile};
+use crate::ground::{BROWSER, Ground, anybody, ask, chance, draw, member, pause, profile};
 use crate::http::Client;
 
 /// Those who are away and will come back, by the time when they will.
@@ -58,13 +57,13 @@ async fn browser(ground: Arc<Ground>, away: Away) {
     loop {
         let mut visitor = come_back(&ground, &away).unwrap_or_else(|| Visitor::new(&ground));
         visitor.visit(&ground).await;
-        match rand::rng().random_range(0..10) {
+        match draw(0..10) {
             0 => visitor.withdraw(&ground).await,
             // For good.
             1..4 => {}
             _ => {
                 let longest = ground.memory().as_millis() as u64;
-                let gone = Duration::from_millis(rand::rng().random_range(longest / 8..longest));
+                let gone = Duration::from_millis(draw(longest / 8..longest));
                 away.lock().push_back((Instant::now() + gone, visitor));
             }
         }
@@ -76,9 +75,7 @@ fn come_back(ground: &Ground, away: &Away) -> Option<Visitor> {
     let mut away = away.lock();
     away.retain(|(_, visitor)| visitor.served.elapsed() < ground.memory());
     // Half of all visits are those of new visitors.
-    let due = rand::rng()
-        .random_bool(0.5)
-        .then(|| away.iter().position(|(due, _)| *due <= Instant::now()));
+    let due = chance(0.5).then(|| away.iter().position(|(due, _)| *due <= Instant::now()));
     let (_, visitor) = away.remove(due??)?;
     ground.seen.lock().came_back += 1;
     Some(visitor)
@@ -102,8 +99,8 @@ impl Visitor {
     async fn visit(&mut self, ground: &Ground) {
         let mut client = Client::new(PROXY, ground.to);
         // Some keep their connection, some open one for each request.
-        let keeps = rand::rng().random_bool(0.7);
-        for _ in 0..rand::rng().random_range(PAGES) {
+        let keeps = chance(0.7);
+        for _ in 0..draw(PAGES) {
             self.ask(ground, &mut client, Wish::draw()).await;
             if !keeps || self.cookie.is_none() {
                 client = Client::new(PROXY, ground.to);
@@ -211,16 +208,15 @@ impl Visitor {
 
 impl Wish {
     fn draw() -> Self {
-        let mut dice = rand::rng();
-        match dice.random_range(0..100) {
+        match draw(0..100) {
             0..35 => Self::Recommendations,
             35..45 => Self::Facetted,
             45..60 => Self::Page("/"),
             60..70 => Self::Page("/section-0/dresses"),
-            70..88 => Self::Large(dice.random_range(0..40_000)),
-            88..90 => Self::Large(dice.random_range(500_000..2_000_000)),
-            90..98 => Self::Upload(dice.random_range(0..20_000)),
-            _ => Self::Upload(dice.random_range(200_000..1_000_000)),
+            70..88 => Self::Large(draw(0..40_000)),
+            88..90 => Self::Large(draw(500_000..2_000_000)),
+            90..98 => Self::Upload(draw(0..20_000)),
+            _ => Self::Upload(draw(200_000..1_000_000)),
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rand::RngExt;
+use rand::distr::uniform::{SampleRange, SampleUniform};
 
 use crate::http::{Answer, Client};
 use crate::options::Scale;
@@ -156,11 +157,20 @@ pub fn profile(body: &[u8]) -> Option<&str> {
 
 /// An address of IPv4 that hardly ever comes twice.
 pub fn anybody() -> Ipv4Addr {
-    Ipv4Addr::from_bits(rand::rng().random_range(0x0100_0000..0x7f00_0000))
+    Ipv4Addr::from_bits(draw(0x0100_0000..0x7f00_0000))
+}
+
+/// Any of these numbers.
+pub fn draw<T: SampleUniform, R: SampleRange<T>>(numbers: R) -> T {
+    rand::rng().random_range(numbers)
+}
+
+/// What happens so often, from 0 to 1.
+pub fn chance(often: f64) -> bool {
+    rand::rng().random_bool(often)
 }
 
 /// A pause of somebody who reads.
 pub async fn pause(milliseconds: std::ops::Range<u64>) {
-    let pause = rand::rng().random_range(milliseconds);
-    tokio::time::sleep(Duration::from_millis(pause)).await;
+    tokio::time::sleep(Duration::from_millis(draw(milliseconds))).await;
 }

@@ -250,7 +250,7 @@ fn all_of_it(
     load
 }
 
-/// Waits until there is no more than before, or for so long.
+/// Waits until there is hardly more than before, or for so long.
 async fn settled(sidecar: &Sidecar, store: &Path, before: &[Sample], longest: Duration) {
     let rest = &before[before.len() - 1];
     let begun = Instant::now();
@@ -263,7 +263,9 @@ async fn settled(sidecar: &Sidecar, store: &Path, before: &[Sample], longest: Du
             Quantity::ProxyTasks,
             Quantity::OauthTasks,
         ];
-        let rests = counts.iter().all(|count| now.of(*count) <= rest.of(*count));
+        let rests = counts
+            .iter()
+            .all(|count| now.of(*count) <= rest.of(*count) + 2.0);
         if rests
             && now.of(Quantity::Flows) + now.of(Quantity::Connections) + now.of(Quantity::Unsaved)
                 == 0.0

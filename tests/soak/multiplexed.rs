@@ -9,12 +9,11 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rand::RngExt;
 use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 
 use crate::configuration::PROXY;
-use crate::ground::{BROWSER, Ground, anybody, pause, profile};
+use crate::ground::{BROWSER, Ground, Seen, anybody, draw, pause, profile};
 
 type Connection = SendRequest<Full<Bytes>>;
 
@@ -55,32 +54,18 @@ async fn visit(ground: Arc<Ground>, mut connection: Connection) {
     let (mut cookie, mut known) = (None::<String>, None::<String>);
     for _ in 0..VISITS {
         let asked = Instant::now();
-        let target = match rand::rng().random_range(0..3) {
+        let target = match draw(0..3) {
             0 => "/".to_owned(),
             1 => "/bytes/30000".to_owned(),
             _ => "/api/items/top?client_id=demo".to_owned(),
         };
         let answer = fetch(&mut connection, &address, &target, cookie.as_deref()).await;
         let peaceful = ground.is_peaceful_since(asked);
-        let mut seen = ground.seen.lock();
-        seen.streams += 1;
-        seen.requests += 1;
         let Some(answer) = answer else {
-            seen.fail(0, peaceful);
+            ground.seen.lock().fail(0, peaceful);
             return;
         };
-        if !answer.reason.is_empty() {
-            seen.told(&answer.reason, peaceful && known.is_some());
-        } else if answer.status != 200 {
-            seen.fail(answer.status, peaceful);
-        } else if let Some(now) = profile(&answer.body) {
-            seen.personal += 1;
-            seen.changed += u64::from(known.as_deref().is_some_and(|before| before != now));
-            known = Some(now.to_owned());
-        } else {
-            seen.silent += 1;
-        }
-        drop(seen);
+        judge(&mut ground.seen.lock(), &answer, &mut known, peaceful);
         cookie = answer.cookie.or(cookie);
         if cookie.is_none() {
             return;
@@ -92,9 +77,25 @@ async fn visit(ground: Arc<Ground>, mut connection: Connection) {
             "/bytes/400000",
             cookie.as_deref(),
         );
-        let _ = tokio::time::timeout(Duration::from_millis(rand::rng().random_range(0..4)), reset)
-            .await;
+        let _ = tokio::time::timeout(Duration::from_millis(draw(0..4)), reset).await;
         pause(10..60).await;
+    }
+}
+
+/// Counts an answer to somebody who was `known` as this profile before.
+fn judge(seen: &mut Seen, answer: &Answer, known: &mut Option<String>, peaceful: bool) {
+    seen.streams += 1;
+    seen.requests += 1;
+    if !answer.reason.is_empty() {
+        seen.told(&answer.reason, peaceful && known.is_some());
+    } else if answer.status != 200 {
+        seen.fail(answer.status, peaceful);
+    } else if let Some(now) = profile(&answer.body) {
+        seen.personal += 1;
+        seen.changed += u64::from(known.as_deref().is_some_and(|before| before != now));
+        *known = Some(now.to_owned());
+    } else {
+        seen.silent += 1;
     }
 }
 

@@ -17,9 +17,6 @@ pub struct Options {
     /// Visitors who browse at the same time.
     #[arg(long, default_value_t = 24)]
     pub browsers: usize,
-    /// Repeats the choices of an earlier run.
-    #[arg(long, default_value_t = rand::random())]
-    pub seed: u64,
     /// Prints the tables as Markdown.
     #[arg(long)]
     pub markdown: bool,

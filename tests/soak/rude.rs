@@ -4,13 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rand::RngExt;
-use rand::seq::IndexedRandom;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::configuration::PROXY;
-use crate::ground::{BROWSER, Ground, anybody, ask, pause, profile};
+use crate::ground::{BROWSER, Ground, anybody, ask, chance, draw, pause, profile};
 use crate::http::Client;
 
 const BOTS: [&str; 4] = [
@@ -29,9 +27,9 @@ const TASTE: usize = 5_000;
 pub async fn bots(ground: Arc<Ground>) {
     loop {
         let mut client = Client::new(PROXY, ground.to);
-        for _ in 0..rand::rng().random_range(1..6) {
-            let forged = rand::rng().random_bool(0.3);
-            let agent = BOTS.choose(&mut rand::rng()).expect("there are some");
+        for _ in 0..draw(1..6) {
+            let forged = chance(0.3);
+            let agent = BOTS[draw(0..BOTS.len())];
             let cookie = match forged {
                 true => format!(
                     "cookie: visitor={:032x}{:032x}\r\n",
@@ -40,7 +38,7 @@ pub async fn bots(ground: Arc<Ground>) {
                 ),
                 false => String::new(),
             };
-            let target = if rand::rng().random_bool(0.5) {
+            let target = if chance(0.5) {
                 "/api/items/top?client_id=demo"
             } else {
                 "/robots.txt"
@@ -51,10 +49,11 @@ pub async fn bots(ground: Arc<Ground>) {
             );
             let treated = ask(&mut client, request.as_bytes()).await;
             let personal = treated.is_some_and(|answer| profile(answer.body).is_some());
-            let mut seen = ground.seen.lock();
-            seen.bots += 1;
-            seen.mistaken += u64::from(personal);
-            drop(seen);
+            {
+                let mut seen = ground.seen.lock();
+                seen.bots += 1;
+                seen.mistaken += u64::from(personal);
+            }
             pause(10..120).await;
         }
     }
@@ -71,7 +70,7 @@ pub async fn aborters(ground: Arc<Ground>) {
 
 async fn abort(ground: &Ground) -> std::io::Result<()> {
     let mut stream = connect(ground).await?;
-    let way = rand::rng().random_range(0..7);
+    let way = draw(0..7);
     if way < 5 {
         ground.seen.lock().lives += 1;
     }
@@ -100,9 +99,7 @@ async fn abort(ground: &Ground) -> std::io::Result<()> {
         // In the middle of a header; no HTTP at all.
         5 => {
             let whole = head("GET", "/", "");
-            stream
-                .write_all(&whole[..rand::rng().random_range(0..whole.len() - 4)])
-                .await?;
+            stream.write_all(&whole[..draw(0..whole.len() - 4)]).await?;
             pause(0..200).await;
         }
         _ => {
@@ -116,7 +113,7 @@ async fn abort(ground: &Ground) -> std::io::Result<()> {
     }
     // With a reset or in order.
     let socket = socket2::SockRef::from(&stream);
-    if rand::rng().random_bool(0.5) {
+    if chance(0.5) {
         socket.set_linger(Some(Duration::ZERO))?;
     }
     Ok(())
