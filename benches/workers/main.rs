@@ -16,9 +16,10 @@
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark fails loudly")]
 
+#[allow(dead_code, reason = "shared with the benchmark that has a bare proxy")]
 #[path = "../proxy_cpu/load.rs"]
 mod load;
-#[allow(dead_code, reason = "shared with the benchmark that has a bare proxy")]
+#[allow(dead_code, reason = "shared")]
 #[path = "../proxy_cpu/parts.rs"]
 mod parts;
 #[allow(dead_code, reason = "shared")]

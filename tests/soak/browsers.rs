@@ -151,10 +151,10 @@ impl Visitor {
         };
         seen.personal += 1;
         seen.unforgotten += u64::from(self.forgotten.as_deref() == Some(now));
-        match &self.profile {
-            Some(before) => seen.changed += u64::from(before != now),
-            None => self.profile = Some(now.to_owned()),
+        if let Some(before) = &self.profile {
+            seen.compare(before, now, self.served, ground.memory());
         }
+        self.profile = Some(now.to_owned());
         self.served = Instant::now();
         seen.damaged += u64::from(!wish.is_fulfilled(answer.body));
     }

@@ -113,6 +113,23 @@ impl Ground {
 // === impl Seen ===
 
 impl Seen {
+    /// A visitor was known as `before` and is now known as `now`. Where they were served so long ago that the sidecar may have come to
+    /// forget them while they waited for this answer, they are somebody new.
+    pub fn compare(&mut self, before: &str, now: &str, served: Instant, memory: Duration) {
+        if before == now {
+            return;
+        }
+        let gone = served.elapsed();
+        if gone > memory {
+            self.lives += 1;
+        } else {
+            self.changed += 1;
+            eprintln!(
+                "a visitor who was {before} is now {now}, {gone:?} after they were served last"
+            );
+        }
+    }
+
     /// A visitor is told that there is no token for them.
     pub fn told(&mut self, reason: &str, peaceful: bool) {
         *self.anonymous.entry(reason.to_owned()).or_default() += 1;

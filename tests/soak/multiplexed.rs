@@ -13,7 +13,7 @@ use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 
 use crate::configuration::PROXY;
-use crate::ground::{BROWSER, Ground, Seen, anybody, draw, pause, profile};
+use crate::ground::{BROWSER, Ground, anybody, draw, pause, profile};
 
 type Connection = SendRequest<Full<Bytes>>;
 
@@ -51,7 +51,7 @@ async fn connection(ground: &Arc<Ground>) -> Result<(), Box<dyn std::error::Erro
 async fn visit(ground: Arc<Ground>, mut connection: Connection) {
     ground.seen.lock().lives += 1;
     let address = anybody().to_string();
-    let (mut cookie, mut known) = (None::<String>, None::<String>);
+    let (mut cookie, mut known) = (None::<String>, None);
     for _ in 0..VISITS {
         let asked = Instant::now();
         let target = match draw(0..3) {
@@ -65,7 +65,7 @@ async fn visit(ground: Arc<Ground>, mut connection: Connection) {
             ground.seen.lock().fail(0, peaceful);
             return;
         };
-        judge(&mut ground.seen.lock(), &answer, &mut known, peaceful);
+        judge(&ground, &answer, &mut known, peaceful);
         cookie = answer.cookie.or(cookie);
         if cookie.is_none() {
             return;
@@ -82,8 +82,12 @@ async fn visit(ground: Arc<Ground>, mut connection: Connection) {
     }
 }
 
-/// Counts an answer to somebody who was `known` as this profile before.
-fn judge(seen: &mut Seen, answer: &Answer, known: &mut Option<String>, peaceful: bool) {
+/// As which profile somebody was served last, and when.
+type Known = Option<(String, Instant)>;
+
+/// Counts an answer.
+fn judge(ground: &Ground, answer: &Answer, known: &mut Known, peaceful: bool) {
+    let mut seen = ground.seen.lock();
     seen.streams += 1;
     seen.requests += 1;
     if !answer.reason.is_empty() {
@@ -92,8 +96,10 @@ fn judge(seen: &mut Seen, answer: &Answer, known: &mut Option<String>, peaceful:
         seen.fail(answer.status, peaceful);
     } else if let Some(now) = profile(&answer.body) {
         seen.personal += 1;
-        seen.changed += u64::from(known.as_deref().is_some_and(|before| before != now));
-        *known = Some(now.to_owned());
+        if let Some((before, served)) = known {
+            seen.compare(before, now, *served, ground.memory());
+        }
+        *known = Some((now.to_owned(), Instant::now()));
     } else {
         seen.silent += 1;
     }

@@ -59,12 +59,12 @@ const WARM_UP: Duration = Duration::from_secs(300);
 const LONG: f64 = 30.0;
 /// Twenty-odd seconds are a look and no fit: this finds what loses a kibibyte with each request.
 const QUICK_BOUND: f64 = 8192.0;
-/// In the five-minute form memory that is bounded is still being filled: the history of the status page (an entry of some ten KiB every
-/// ten seconds for the first hour), pages that the allocator keeps, redb's page cache. It takes a leak of a hundredth of that
-/// load's bytes to come near.
-const SHORT_BOUND: f64 = 512.0;
-/// An hour's history is filled within its hour. What is left is 64 KiB a minute, 90 MiB a day: with 12,000 requests a minute that is
-/// five bytes a request, less than any value that could be forgotten.
+/// In the five-minute form memory is still being warmed: the history of the status page has one entry more every ten seconds for an
+/// hour, the allocator keeps pages for each thread, redb's page cache fills. And it goes up and down by a tenth with what goes wrong, whose
+/// round takes half of the time. So this finds what loses half a kibibyte with each request, and the hour finds the rest.
+const SHORT_BOUND: f64 = 4096.0;
+/// In an hour all of that has its bound behind it, but for the history. 64 KiB a minute would be 90 MiB a day: with 9,000 requests a
+/// minute that is seven bytes a request, less than any value that could be forgotten.
 const LONG_BOUND: f64 = 64.0;
 
 impl Options {
@@ -95,7 +95,7 @@ impl Options {
             cache: 300,
             idle_timeout: seconds(30),
             token_lifetime: seconds(12),
-            trouble_every: seconds(15),
+            trouble_every: seconds(12),
             trouble: seconds(3),
             reload_every: seconds(4),
             bound: if self.minutes < LONG {
