@@ -61,7 +61,7 @@ const LONG: f64 = 30.0;
 const QUICK_BOUND: f64 = 8192.0;
 /// In the five-minute form memory is still being warmed: the history of the status page has one entry more every ten seconds for an
 /// hour, the allocator keeps pages for each thread, redb's page cache fills. And it goes up and down by a tenth with what goes wrong, whose
-/// round takes half of the time. So this finds what loses half a kibibyte with each request, and the hour finds the rest.
+/// round takes more than half of the time. So this finds what loses half a kibibyte with each request, and the hour finds the rest.
 const SHORT_BOUND: f64 = 4096.0;
 /// In an hour all of that has its bound behind it, but for the history. 64 KiB a minute would be 90 MiB a day: with 9,000 requests a
 /// minute that is seven bytes a request, less than any value that could be forgotten.
