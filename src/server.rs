@@ -29,6 +29,7 @@ use pingora::server::configuration::ServerConf;
 use pingora::server::{Fds, ListenFds};
 use pingora::services::Service as _;
 use pingora::services::listening::Service;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
@@ -361,6 +362,10 @@ async fn start_all(
         let history = History::default();
         let present = snapshot.clone();
         let router = Admin::new(AdminParts {
+            runtimes: [
+                ("proxy", Handle::current()),
+                ("oauth", running.flows.handle().clone()),
+            ],
             health,
             manager: manager.clone(),
             metrics: metrics.clone(),

@@ -36,6 +36,7 @@ mod sessions_api;
 mod sessions_cli;
 mod sessions_described;
 mod sessions_replicas;
+mod slope;
 mod smuggling;
 mod state_machine;
 mod status_page;

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use crate::support::{Authority, Dressipi, Identity, Sidecar};
+use tokio::net::TcpStream;
+
+use crate::support::{Authority, Dressipi, Identity, Sidecar, eventually};
 
 /// The lines of a configuration that show `identity` to servers.
 fn showing(identity: &Identity, folder: &Path, name: &str) -> String {
@@ -67,4 +69,30 @@ async fn what_is_left_of_the_budget_is_told() {
     let time = sidecar.metric("time_seconds", "").await;
     assert!(time >= sidecar.metric("start_time_seconds", "").await);
     assert!(sidecar.metric("open_connections", "").await >= 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_of_connections_and_of_flows_are_told_and_go_with_them() {
+    let dressipi = Dressipi::start().await;
+    let sidecar = Sidecar::behind(&dressipi).start().await;
+    let tasks = async |runtime| sidecar.metric("runtime_tasks", runtime).await;
+    // A connection to Dressipi stays open after a flow, and has a task there.
+    assert_eq!(tasks("runtime=\"oauth\"").await, 0.0);
+    sidecar.browser("/api/x").send().await.unwrap();
+    assert!(tasks("runtime=\"oauth\"").await >= 1.0);
+
+    let before = tasks("runtime=\"proxy\"").await;
+    let mut open = Vec::new();
+    for _ in 0..40 {
+        open.push(TcpStream::connect(sidecar.address()).await.unwrap());
+    }
+    eventually("each connection has a task", async || {
+        tasks("runtime=\"proxy\"").await >= before + 40.0
+    })
+    .await;
+    drop(open);
+    eventually("the tasks end with the connections", async || {
+        tasks("runtime=\"proxy\"").await < before + 20.0
+    })
+    .await;
 }

@@ -6,13 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use dressipi_sidecar::clock::{Clock, ManualClock, Timestamp};
 use dressipi_sidecar::config::{self, Format};
 use dressipi_sidecar::dressipi::Client;
 use dressipi_sidecar::session::moving::{self, Adoption};
 use dressipi_sidecar::session::{
-    Census, Cursor, Entry, Keyring, Manager, MemoryStore, Page, Parts, PutError, Settings, Store,
-    StoreError, Stored, Unavailable, Unobserved, Vault, Version, generate_key_line,
+    Census, Cursor, Entry, Keyring, Manager, MemoryStore, Page, Parts, PutError, Settings,
+    StateTag, Store, StoreError, Stored, Unavailable, Unobserved, Vault, Version,
+    generate_key_line,
 };
 use dressipi_sidecar::simulator::{Endpoint, Fault, FaultKind, SimulatorConfig};
 use dressipi_sidecar::visitor::{IdentityKey, Namespace, VisitorKey};
@@ -28,8 +30,12 @@ struct Flaky {
 
 impl Flaky {
     fn new() -> Arc<Self> {
+        Self::with_room(1000)
+    }
+
+    fn with_room(visitors: u64) -> Arc<Self> {
         Arc::new(Self {
-            inner: MemoryStore::new(1000),
+            inner: MemoryStore::new(visitors),
             reads_fail: AtomicBool::new(false),
             writes_fail: AtomicBool::new(false),
         })
@@ -107,6 +113,10 @@ struct Bench {
 
 impl Bench {
     async fn new() -> Self {
+        Self::with(Flaky::new()).await
+    }
+
+    async fn with(store: Arc<Flaky>) -> Self {
         let clock = Arc::new(ManualClock::new(Timestamp::from_secs(1_800_000_000)));
         let told = clock.clone();
         let dressipi = Dressipi::with_clock(
@@ -115,7 +125,6 @@ impl Bench {
         )
         .await;
         let keyring = Keyring::parse(&generate_key_line()).unwrap();
-        let store = Flaky::new();
         let manager = Self::manager(&dressipi, &store, &keyring, &clock);
         Self {
             dressipi,
@@ -313,6 +322,28 @@ async fn a_record_that_another_keyring_sealed_is_an_error_and_no_new_visitor() {
     bench.keyring = right;
     bench.restart();
     assert_eq!(bench.profile(&ada).await, Ok(before));
+}
+
+#[tokio::test]
+async fn more_sessions_than_one_sweep_takes_are_swept_without_a_long_pause() {
+    const EXPIRED: u64 = 2_500;
+    let store = Flaky::with_room(EXPIRED);
+    let long_ago = Timestamp::from_secs(1_700_000_000);
+    for number in 0..EXPIRED {
+        let entry = Entry {
+            sealed: Bytes::from_static(b"long ago"),
+            state: StateTag::Active,
+            expires_at: long_ago + Duration::from_secs(1),
+        };
+        let key = visitor(&number.to_string());
+        store.put(&key, None, entry, long_ago).await.unwrap();
+    }
+    let bench = Bench::with(store).await;
+    // Three sweeps, of which the last finds no more than it may take. One a minute would take two minutes for it.
+    eventually("all are gone", async || {
+        bench.store.census().await.unwrap().active == 0
+    })
+    .await;
 }
 
 #[tokio::test]

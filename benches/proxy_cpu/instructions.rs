@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use super::support::callgrind::{self, MISSES};
 use super::support::requests::visitor_cookie;
-use super::{Surroundings, load, verdict};
+use super::support::surroundings::Surroundings;
+use super::{load, sidecar, verdict};
 
 const WARM_UP: usize = 500;
 const REQUESTS: usize = 4_000;
@@ -27,7 +28,7 @@ pub(super) fn compare(misses: bool, check: bool) -> ExitCode {
         let out = folder.join(format!("callgrind-{}", counts.len()));
         let tool = callgrind::tool(&out, misses);
         let process = match access {
-            Some(access) => surroundings.sidecar(&tool, &format!("{access}"), access),
+            Some(access) => surroundings.sidecar(&tool, &format!("{access}"), &sidecar(access)),
             None => surroundings.bare(&tool),
         };
         // The bare proxy sets no cookie and gets the same request nonetheless.

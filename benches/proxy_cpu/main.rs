@@ -32,14 +32,14 @@ mod instructions;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use self::support::load::{Pace, Surrounding, Who, Work};
 use self::support::numbers::{least, median, ratios};
-use self::support::processes::{Core, Process, free_address, under};
+use self::support::processes::Process;
 use self::support::requests::{Requests, visitor_cookie};
+use self::support::surroundings::{Surroundings, Wanted};
 use self::support::{BODY, parts};
 
 /// As the sidecar's.
@@ -78,73 +78,6 @@ fn verdict(ratio: f64, check: bool) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// What all systems talk to.
-struct Surroundings {
-    load: Surrounding,
-    simulator: Process,
-    folder: tempfile::TempDir,
-}
-
-impl Surroundings {
-    fn start() -> Self {
-        let me = std::env::current_exe().unwrap();
-        Self {
-            load: Surrounding::start(),
-            simulator: Process::start(Command::new(&me).arg("simulator"), Core::Load),
-            folder: tempfile::tempdir().unwrap(),
-        }
-    }
-
-    /// The bare proxy; `tool` runs it.
-    fn bare(&self, tool: &[String]) -> Process {
-        let me = std::env::current_exe().unwrap();
-        let upstream = self.load.upstream.to_string();
-        Process::start(under(tool, &me).args(["bare", &upstream]), Core::Proxy)
-    }
-
-    /// A sidecar; `tool` runs it.
-    fn sidecar(&self, tool: &[String], name: &str, access: bool) -> Process {
-        let path = self.folder.path().join(format!("{name}.toml"));
-        let store = self.folder.path().join(format!("{name}.redb"));
-        let address = free_address();
-        let text = format!(
-            r#"
-            [[listeners]]
-            address = "{address}"
-            [dressipi]
-            base_url = "http://{}"
-            client_id = "demo"
-            api_key = "demo-api-key"
-            [session]
-            path = {store:?}
-            max_wait = "30s"
-            [cookie]
-            name = "visitor"
-            secure = false
-            [[routes]]
-            path = "/"
-            upstream = "app"
-            [[routes]]
-            path = "/api/"
-            upstream = "dressipi"
-            [[upstreams]]
-            name = "app"
-            address = "{}"
-            [log]
-            access = {access}
-            format = "json"
-            [server]
-            threads = 1
-            drain_delay = "0s"
-            "#,
-            self.simulator.address, self.load.upstream
-        );
-        std::fs::write(&path, text).unwrap();
-        let binary = Path::new(env!("CARGO_BIN_EXE_dressipi-sidecar"));
-        Process::serve(under(tool, binary).args(["serve", "--config"]).arg(path))
-    }
-}
-
 // === CPU time ===
 
 struct System {
@@ -163,11 +96,11 @@ fn compare(quick: bool, check: bool) -> ExitCode {
         System::new("pingora, passing through", surroundings.bare(&[])),
         System::new(
             "sidecar, access log off",
-            surroundings.sidecar(&[], "quiet", false),
+            surroundings.sidecar(&[], "quiet", &sidecar(false)),
         ),
         System::new(
             "sidecar, access log on",
-            surroundings.sidecar(&[], "logging", true),
+            surroundings.sidecar(&[], "logging", &sidecar(true)),
         ),
     ];
     // The bare proxy sets no cookie and gets the same request nonetheless.
@@ -206,6 +139,11 @@ fn compare(quick: bool, check: bool) -> ExitCode {
         "{rounds} interleaved rounds of {requests} requests over {CONNECTIONS} connections, {BODY}-byte answers"
     );
     verdict(least(&systems[1].micros) / least(&base.micros), check)
+}
+
+/// As a shop runs it, with one proxy thread.
+fn sidecar(access: bool) -> Wanted {
+    Wanted { access, threads: 1 }
 }
 
 /// Has the process answer that many requests of one visitor.

@@ -12,6 +12,7 @@ pub(crate) mod numbers;
 pub(crate) mod parts;
 pub(crate) mod processes;
 pub(crate) mod requests;
+pub(crate) mod surroundings;
 mod upstream;
 
 /// The length of every answer's body.

@@ -266,7 +266,8 @@ fn pin(child: &Child, core: Core) {
     }
 }
 
-fn pin_to(core: &str, process: u32) {
+/// All threads of a process run on these cores (`0`, `0-1`) from now on.
+pub(crate) fn pin_to(core: &str, process: u32) {
     let _ = Command::new("taskset")
         .args(["-a", "-cp", core, &process.to_string()])
         .stdout(Stdio::null())

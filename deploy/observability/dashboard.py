@@ -130,6 +130,8 @@ ROWS = [
     ]),
     ("Connections and process", [
         ("Connections", "Of clients, that are open.", "short", [(of("open_connections"), "{{instance}}")], []),
+        ("Tasks", "What is alive in the process, by runtime: connections, flows, and what is done every so often. Beside steady traffic it is steady.",
+         "short", [(of("runtime_tasks"), "{{instance}} {{runtime}}")], []),
         ("Refused connections", "Closed before their first request, by the limit that was met; TLS handshakes that failed.", "cps", [
             (rate("refused_connections_total", by="limit"), "{{limit}}")], ["DressipiConnectionsRefused"]),
         ("Up", "Whether /metrics answered.", "bool", [('up{job=~"$job",instance=~"$instance"}', "{{instance}}")], ["DressipiSidecarDown"]),

@@ -26,6 +26,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{MethodRouter, get, post};
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use self::problem::Problem;
@@ -42,6 +43,8 @@ pub struct Admin(Arc<AdminParts>);
 
 /// What the admin listener is made of.
 pub struct AdminParts {
+    /// The runtimes of this process, by name.
+    pub runtimes: [(&'static str, Handle); 2],
     /// Readiness.
     pub health: Health,
     /// Visitor sessions.
@@ -148,6 +151,10 @@ async fn metrics(State(Admin(parts)): State<Admin>, headers: HeaderMap) -> Respo
         flows: parts.manager.flows(),
         cached: parts.manager.cached(),
         unsaved: parts.manager.unsaved(),
+        tasks: parts
+            .runtimes
+            .each_ref()
+            .map(|(name, runtime)| (*name, runtime.metrics().num_alive_tasks())),
         census: parts.manager.census().await.ok(),
     };
     let accept = headers.get_all(ACCEPT).iter();

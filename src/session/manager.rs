@@ -98,9 +98,10 @@ const RECOVERY_BOUND: Duration = Duration::from_millis(100);
 const SAVE_AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// So many failures in a row mean that the store is still down.
 const SAVE_FAILURES: usize = 4;
-/// How often expired records are swept, and how many at once.
+/// How often expired records are swept, how many at once, and how long visitors have the store to themselves when there are more.
 const FIRST_SWEEP: Duration = Duration::from_secs(1);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+const SWEEP_PAUSE: Duration = Duration::from_secs(1);
 const SWEEP_LIMIT: usize = 1000;
 
 // === impl Manager ===
@@ -415,10 +416,18 @@ impl Manager {
         loop {
             tokio::select! {
                 () = &mut sweep => {
-                    sweep.set(pingora::time::sleep(SWEEP_INTERVAL));
-                    if let Err(error) = inner.performer.vault.store().sweep(inner.performer.clock.now(), SWEEP_LIMIT).await {
-                        tracing::warn!(%error, "expired visitor sessions could not be swept");
-                    }
+                    let store = inner.performer.vault.store();
+                    let swept = store.sweep(inner.performer.clock.now(), SWEEP_LIMIT).await;
+                    let pause = match swept {
+                        // There is more: as many expire in a minute as there are new visitors in one, however many these are.
+                        Ok(SWEEP_LIMIT..) => SWEEP_PAUSE,
+                        Ok(_) => SWEEP_INTERVAL,
+                        Err(error) => {
+                            tracing::warn!(%error, "expired visitor sessions could not be swept");
+                            SWEEP_INTERVAL
+                        }
+                    };
+                    sweep.set(pingora::time::sleep(pause));
                 }
                 () = inner.performer.unsaved.added() => while !inner.save_all_unsaved().await {
                     tokio::time::sleep(SAVE_AGAIN_AFTER).await;

@@ -51,6 +51,8 @@ mod requests;
 mod sidecar;
 mod slow;
 mod stage;
+#[path = "../support/table.rs"]
+mod table;
 mod visitors;
 
 use std::net::SocketAddr;

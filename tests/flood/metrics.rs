@@ -40,6 +40,13 @@ impl Metrics {
         sums
     }
 
+    /// How many series there are, of everything.
+    #[allow(dead_code, reason = "the soak run alone counts them")]
+    pub fn series(&self) -> usize {
+        let lines = self.0.lines();
+        lines.filter(|line| !line.starts_with('#')).count()
+    }
+
     fn samples(&self, name: &str) -> impl Iterator<Item = (&str, u64)> {
         let name = format!("dressipi_sidecar_{name}");
         self.0.lines().filter_map(move |line| {

@@ -65,13 +65,18 @@ impl Sidecar {
 
     /// SIGTERM; whether it ended in time.
     pub async fn stop(self) -> bool {
-        self.child.signal("-TERM");
+        self.signal("-TERM");
         tokio::time::timeout(END, self.ended).await.is_ok()
+    }
+
+    /// Sends it a signal, such as `-HUP`.
+    pub fn signal(&self, signal: &str) {
+        self.child.signal(signal);
     }
 
     /// Its memory that is resident, and the most that was since [`Self::forget_peak`], in bytes.
     pub fn memory(&self) -> (u64, u64) {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.pid()));
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
         let status = status.expect("the sidecar runs");
         let bytes = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name));
@@ -83,7 +88,7 @@ impl Sidecar {
 
     /// The most begins anew with what is resident now.
     pub fn forget_peak(&self) {
-        let file = format!("/proc/{}/clear_refs", self.child.pid());
+        let file = format!("/proc/{}/clear_refs", self.pid());
         std::fs::write(file, "5").expect("our own child");
     }
 

@@ -26,6 +26,8 @@ pub struct Reading {
     pub cached: u64,
     /// Sessions that could not be written yet.
     pub unsaved: u64,
+    /// Tasks that are alive, by runtime.
+    pub tasks: [(&'static str, usize); 2],
     /// Stored visitor sessions by state; `None` if the store does not say.
     pub census: Option<Census>,
 }
@@ -85,6 +87,10 @@ impl Metrics {
             .daily_limit
             .set(clamp(reading.daily_limit.unwrap_or(0)));
         gauges.time.set(clamp(reading.now.as_secs()));
+        for (runtime, alive) in reading.tasks {
+            let gauge = self.runtime_tasks.with_label_values(&[runtime]);
+            gauge.set(clamp(alive as u64));
+        }
         if let Some(census) = reading.census {
             for (state, count) in [
                 ("unconfirmed", census.unconfirmed),
