@@ -10,7 +10,7 @@
 //! (`../timetable/mock.rs`). So a visitor takes the sidecar a proxied request with a new cookie, an authorize call, a stored code, an
 //! exchange and stored tokens. **Direct** are the two calls alone, in a process of their own: the sidecar's own OAuth client on the
 //! sidecar's own runtime, with as many pairs at once. Sidecar and direct calls have the first processor, the mock, the clients and Redis
-//! the second. With a Dressipi that takes its time all of them would be equally fast; with this one what is compared is work.
+//! the second; with `--anywhere` the system decides. With a Dressipi that takes its time all of them would be equally fast; with this one what is compared is work.
 //!
 //! **Rate.** So many visitors are under way at any time; rounds take turns, direct calls and each store, and what is told is the median
 //! of the rounds' ratios. **Added.** Then visitors come by a timetable, half as many a second as the store took in, and the direct
