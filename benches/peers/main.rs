@@ -35,7 +35,8 @@
 //! **The targets** are judged by the least of the rounds of each system: other tenants, cold caches and interrupts only ever add, and
 //! never the same twice, so the least is what a request costs, while the median is what it cost today. The median of the rounds' own
 //! ratios stands beside it; where the two disagree widely, the machine was too busy to tell. In the quick form, `--check` fails for CPU time
-//! alone, and the latencies' targets are told: one percent of a round of a second is 16 requests.
+//! alone, where it is worse than what the sidecar has been seen to hold (`Target::held`), and all targets are told: one percent of a round of
+//! a second is 16 requests.
 //!
 //! The full form needs 6 GB in the temporary folder and 12 GB of memory.
 

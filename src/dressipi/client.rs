@@ -81,8 +81,8 @@ impl Client {
             .retry(reqwest::retry::never())
             .connect_timeout(settings.connect_timeout)
             .timeout(settings.timeout)
-            .pool_idle_timeout(Duration::from_secs(60))
-            .pool_max_idle_per_host(64);
+            // As many as there were calls at once, which `session.max_flows` bounds.
+            .pool_idle_timeout(Duration::from_secs(60));
         if let Some(path) = &settings.ca_file {
             let pem = std::fs::read(path).map_err(|source| BuildError::ReadCa {
                 path: path.clone(),

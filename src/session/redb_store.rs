@@ -25,9 +25,10 @@ use super::store::{
 use crate::clock::Timestamp;
 use crate::visitor::VisitorKey;
 
-/// How many reads run at once: enough to keep a disk busy, few enough that a flood of unknown visitors does not start
-/// hundreds of threads.
-const READERS: usize = 32;
+/// How many reads run at once for each processor: enough to keep a disk busy, few enough that the threads of the proxy get their turn
+/// when thousands of visitors come who are not cached.
+const READERS_EACH: usize = 4;
+const MOST_READERS: usize = 32;
 /// How many records one transaction forgets, so that a sweep makes no write wait long.
 const SWEEP_CHUNK: usize = 256;
 
@@ -40,6 +41,11 @@ pub struct RedbStore {
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
     /// Closed when the writer has let go of the file.
     ended: watch::Receiver<()>,
+}
+
+fn readers() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    (READERS_EACH * processors).min(MOST_READERS)
 }
 
 // === impl RedbStore ===
@@ -69,7 +75,7 @@ impl RedbStore {
             .map_err(|source| OpenStoreError::Thread { source })?;
         Ok(Self {
             shared,
-            readers: Arc::new(Semaphore::new(READERS)),
+            readers: Arc::new(Semaphore::new(readers())),
             jobs: Mutex::new(Some(jobs)),
             ended,
         })

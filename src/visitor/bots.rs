@@ -1,5 +1,8 @@
 //! Clients that are no visitors: crawlers, tools, probes, and browsers that fetch ahead of a visit.
 
+use std::sync::LazyLock;
+
+use aho_corasick::AhoCorasick;
 use http::HeaderMap;
 use http::header::USER_AGENT;
 
@@ -67,11 +70,21 @@ const PROBES: &[&str] = &[
     "blackbox",
 ];
 
+static ANY_MARKER: LazyLock<AhoCorasick> = LazyLock::new(|| any_of(MARKERS));
+static ANY_PROBE: LazyLock<AhoCorasick> = LazyLock::new(|| any_of(PROBES));
+
+/// Finds any of the words in one pass.
+fn any_of(words: &[&str]) -> AhoCorasick {
+    let mut builder = AhoCorasick::builder();
+    builder.ascii_case_insensitive(true);
+    builder.build(words).expect("a few short words")
+}
+
 /// Whether a health probe asks: it does so every few seconds, for ever, and keeps no cookies.
 pub(super) fn is_probe(headers: &HeaderMap) -> bool {
     headers
         .get(USER_AGENT)
-        .is_some_and(|agent| PROBES.iter().any(|marker| has(agent.as_bytes(), marker)))
+        .is_some_and(|agent| ANY_PROBE.is_match(agent.as_bytes()))
 }
 
 fn has(agent: &[u8], marker: &str) -> bool {
@@ -90,7 +103,7 @@ pub(super) fn is_bot(headers: &HeaderMap, extra: &[String]) -> bool {
     if agent.is_empty() {
         return true;
     }
-    MARKERS.iter().any(|marker| has(agent, marker))
+    ANY_MARKER.is_match(agent)
         || extra
             .iter()
             .any(|marker| !marker.is_empty() && has(agent, marker))
