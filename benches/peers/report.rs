@@ -45,14 +45,14 @@ const TARGETS: [Target; 4] = [
         beside: System::NginxLua,
         limit: 0.95,
         measure: |round, _| round.micros,
-        held: Some(2.5),
+        held: Some(3.0),
     },
     Target {
         what: "CPU time a request",
         beside: System::Envoy,
         limit: 0.45,
         measure: |round, _| round.micros,
-        held: Some(0.6),
+        held: Some(0.8),
     },
     Target {
         what: "added latency, p50",
