@@ -9,7 +9,6 @@ use http::HeaderValue;
 
 use super::freshness::{Freshness, Schedule};
 use super::policy::Policy;
-use super::slim::slim;
 use super::table::{OfVisitor, VisitorTable};
 use crate::clock::Timestamp;
 use crate::oauth::{TokenFingerprint, TokenSet, VendorToken};
@@ -210,7 +209,7 @@ impl TokenCache {
         render: &RenderToken,
         checked_at: Timestamp,
     ) -> Option<Authorized> {
-        let header = slim(render(tokens.access.secret())?);
+        let header = render(tokens.access.secret())?;
         let subn = tokens.access.claims().subn;
         let usable = Arc::new(Usable {
             key,

@@ -46,7 +46,6 @@ mod redis_scripts;
 mod redis_settings;
 mod redis_shared;
 mod redis_store;
-mod slim;
 mod store;
 mod table;
 mod tombstone;
