@@ -1,4 +1,5 @@
-//! What the benches share whose clients go by a timetable: a Dressipi that answers at once, clients that go by a timetable, and what they saw.
+//! What the benches share whose clients go by a timetable: a Dressipi that answers at once, those clients,
+//! and what they saw.
 #![allow(dead_code, reason = "no bench needs all of it")]
 
 #[path = "../../tests/support/child.rs"]

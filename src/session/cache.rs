@@ -27,7 +27,7 @@ pub struct Authorized(Arc<Usable>);
 pub(super) struct Usable {
     key: VisitorKey,
     header: HeaderValue,
-    /// Few shops want it, so it takes no room where it is not there.
+    /// Boxed: where a token names none it takes no room.
     subn: Option<Box<HeaderValue>>,
     fingerprint: TokenFingerprint,
     generation: u32,
