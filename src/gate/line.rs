@@ -65,6 +65,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_client_is_written_once() {
+        let (line, nameless) = (Line::default(), Line::default());
+        let value = || Some(HeaderValue::from_static("192.0.2.1"));
+        assert_eq!(line.client(value).unwrap(), "192.0.2.1");
+        let again = line.client(|| panic!("it is written already"));
+        assert_eq!(again.unwrap(), "192.0.2.1");
+        // The peer of a Unix socket has no address, and is not asked again either.
+        assert_eq!(nameless.client(|| None), None);
+        assert_eq!(nameless.client(value), None);
+    }
+
+    #[test]
     fn a_tunnel_stays_one() {
         let line = Line::default();
         assert!(!line.is_taken() && !line.is_tunnel());
