@@ -12,6 +12,7 @@ pub mod dressipi;
 pub mod gate;
 pub mod oauth;
 pub mod proxy;
+mod scheduling;
 pub mod secret;
 pub mod server;
 pub mod session;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 const ORDER: [&[&str]; 10] = [
-    &["clock", "secret", "tls", "trace"],
+    &["clock", "scheduling", "secret", "tls", "trace"],
     &["oauth", "visitor"],
     &["session"],
     &["dressipi"],

@@ -107,6 +107,8 @@ struct World {
     refused: Vec<String>,
     /// What is in the visitor's recovery cookie.
     browser: Option<Vec<u8>>,
+    /// Whether a flow was ever begun for the visitor.
+    known: bool,
     /// Whether the store has ever lost everything: then what it holds afterwards is what counts.
     wiped: bool,
     /// Whether the store has ever lost a code that it had not confirmed: then two profiles may be counted as one, and whose tokens are
@@ -232,6 +234,7 @@ impl World {
             ever_stored: Vec::new(),
             refused: Vec::new(),
             browser: None,
+            known: false,
             wiped: false,
             forgot_a_grant: false,
         }
@@ -341,10 +344,12 @@ impl World {
                 rejected: self.process().rejected,
                 ..want
             };
-            // As the manager does, where a look a moment ago found nobody.
-            let (flow, command) = match want.create && !carry {
-                true => Flow::start_absent(want, self.policy),
-                false => Flow::start(want, self.policy),
+            // As the manager does: for a visitor who is new, and where a look a moment ago found nobody.
+            let is_minted = !std::mem::replace(&mut self.known, true);
+            let (flow, command) = match (want.create && !carry, is_minted) {
+                (true, true) => Flow::start_minted(want, self.policy, self.now),
+                (true, false) => Flow::start_absent(want, self.policy),
+                (false, _) => Flow::start(want, self.policy),
             };
             let carried = self.browser.as_ref().filter(|_| carry);
             let carried = carried.map(|bytes| codec::decode(bytes).unwrap());

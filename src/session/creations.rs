@@ -33,7 +33,18 @@ pub(super) struct Creations {
 /// One of them, which may have to wait for its turn.
 pub(super) struct Creating {
     creations: Arc<Creations>,
-    is_absent: bool,
+    absence: Absence,
+}
+
+/// What is known of the visitor's record before a profile is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Absence {
+    /// Nothing.
+    Unknown,
+    /// The store had none a moment ago.
+    LookedFor,
+    /// There can be none: the visitor's id was made for the request that wants the profile, and nobody else has heard of it.
+    Minted,
 }
 
 impl Creations {
@@ -46,12 +57,12 @@ impl Creations {
         })
     }
 
-    /// One more, unless there are too many. `is_absent`: the store is known to have no profile for the visitor.
-    pub(super) fn enter(self: &Arc<Self>, is_absent: bool) -> Option<Creating> {
+    /// One more, unless there are too many.
+    pub(super) fn enter(self: &Arc<Self>, absence: Absence) -> Option<Creating> {
         // Counted down again by its end, whichever way it is dropped.
         let creating = Creating {
             creations: self.clone(),
-            is_absent,
+            absence,
         };
         let before = self.under_way.fetch_add(1, Ordering::Relaxed);
         (before < self.most).then_some(creating)
@@ -59,8 +70,8 @@ impl Creations {
 }
 
 impl Creating {
-    pub(super) fn is_absent(&self) -> bool {
-        self.is_absent
+    pub(super) fn absence(&self) -> Absence {
+        self.absence
     }
 
     /// Waits for its turn, which ends with what is returned.
@@ -82,14 +93,17 @@ mod tests {
     #[tokio::test]
     async fn invariant_10_so_many_run_and_so_many_wait_and_the_rest_is_refused() {
         let creations = Creations::new(1, 2);
-        let first = creations.enter(false).unwrap();
-        let second = creations.enter(false).unwrap();
-        assert!(creations.enter(false).is_none());
-        assert!(creations.enter(false).is_none(), "a refusal takes no room");
+        let first = creations.enter(Absence::Unknown).unwrap();
+        let second = creations.enter(Absence::Unknown).unwrap();
+        assert!(creations.enter(Absence::Unknown).is_none());
+        assert!(
+            creations.enter(Absence::Unknown).is_none(),
+            "a refusal takes no room"
+        );
         let turn = first.turn().await.unwrap();
         assert_eq!(creations.slots.available_permits(), 0);
         drop((first, turn));
         assert!(second.turn().await.is_some());
-        assert!(creations.enter(false).is_some());
+        assert!(creations.enter(Absence::Unknown).is_some());
     }
 }

@@ -8,6 +8,8 @@ use std::io;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
+use crate::scheduling;
+
 /// The runtime of flows. What is still under way when it is dropped is cut off.
 #[derive(Debug)]
 pub struct FlowRuntime {
@@ -23,6 +25,7 @@ impl FlowRuntime {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("oauth")
+            .on_thread_start(scheduling::give_way)
             .enable_all()
             .build()?;
         Ok(Self {

@@ -23,7 +23,7 @@ use tokio::sync::broadcast;
 
 use super::backoff::BackOffs;
 use super::cache::{Authorized, Cached, RenderToken, Standing, TokenCache};
-use super::creations::{Creating, Creation, Creations};
+use super::creations::{Absence, Creating, Creation, Creations};
 use super::erasures::Erasures;
 use super::flights::{Boarding, Flights, Landing, Lead};
 use super::flow::{Done, Event, Flow, Unavailable, Want};
@@ -251,7 +251,14 @@ impl Manager {
                 create,
                 ..Want::default()
             };
-            let (flight, led) = match inner.board(key, want, spend, carried) {
+            let absence = match spend {
+                // Before anything was begun for this visitor.
+                Some(_) if create && tries == 0 => Absence::Minted,
+                // Who has to pay has been looked for.
+                Some(_) => Absence::LookedFor,
+                None => Absence::Unknown,
+            };
+            let (flight, led) = match inner.board(key, want, absence, spend, carried) {
                 Ok(boarded) => boarded,
                 Err(settled) => return settled,
             };
@@ -488,6 +495,7 @@ impl Inner {
         self: &Arc<Self>,
         key: &VisitorKey,
         want: Want,
+        absence: Absence,
         spend: Option<&(dyn Fn() -> Result<(), Limit> + Send + Sync)>,
         carried: impl FnOnce() -> Option<VisitorSession>,
     ) -> Result<(super::flights::Flight, bool), Landing> {
@@ -502,7 +510,7 @@ impl Inner {
             Boarding::Joined(flight) => Ok((flight, false)),
             Boarding::Led(lead, flight) => {
                 let creating = match want.create {
-                    true => match self.enter(spend) {
+                    true => match self.enter(absence, spend) {
                         Ok(creating) => Some(creating),
                         Err(reason) => {
                             lead.land(Err(reason));
@@ -522,10 +530,10 @@ impl Inner {
     /// Lets a profile be made, if there is room and `spend` agrees.
     fn enter(
         &self,
+        absence: Absence,
         spend: Option<&(dyn Fn() -> Result<(), Limit> + Send + Sync)>,
     ) -> Result<Creating, Unavailable> {
-        // Who has to pay has been looked for, or is new.
-        let creating = self.creations.enter(spend.is_some());
+        let creating = self.creations.enter(absence);
         let creating = creating.ok_or(Unavailable::CreationsBusy)?;
         match spend.map_or(Ok(()), |spend| spend()) {
             Ok(()) => Ok(creating),
@@ -553,9 +561,15 @@ impl Inner {
             let rejected = inner.rejected(&key);
             let want = Want { rejected, ..want };
             let policy = inner.settings.policy;
-            let (flow, command) = match creating.as_ref().is_some_and(Creating::is_absent) {
-                true => Flow::start_absent(want, policy),
-                false => Flow::start(want, policy),
+            let absence = creating
+                .as_ref()
+                .map_or(Absence::Unknown, Creating::absence);
+            let (flow, command) = match absence {
+                Absence::Minted if carried.is_none() => {
+                    Flow::start_minted(want, policy, inner.performer.clock.now())
+                }
+                Absence::Minted | Absence::LookedFor => Flow::start_absent(want, policy),
+                Absence::Unknown => Flow::start(want, policy),
             };
             let flow = flow.or_recover(carried);
             let (done, written) = inner.performer.run(&key, flow, command, &lead).await;

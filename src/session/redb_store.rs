@@ -23,6 +23,7 @@ use super::store::{
     Census, Cursor, Entry, Found, Page, PutError, Store, StoreError, Stored, Version,
 };
 use crate::clock::Timestamp;
+use crate::scheduling;
 use crate::visitor::VisitorKey;
 
 /// How many reads run at once for each processor: enough to keep a disk busy, few enough that the threads of the proxy get their turn
@@ -71,7 +72,10 @@ impl RedbStore {
         let writer = Writer::new(queue, shared.clone(), file, ending);
         std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || writer.run())
+            .spawn(move || {
+                scheduling::give_way();
+                writer.run();
+            })
             .map_err(|source| OpenStoreError::Thread { source })?;
         Ok(Self {
             shared,

@@ -116,6 +116,17 @@ impl Flow {
         (Self::at(stage, want, policy), Command::Acquire)
     }
 
+    /// Begins a flow for a visitor whom nobody can know: one whose id was made a moment ago, for the request that wants the profile.
+    /// There is no record to look for; with replicas the lease is taken all the same, since the id will be known before the flow's end.
+    pub fn start_minted(want: Want, policy: Policy, now: Timestamp) -> (Self, Command) {
+        if policy.replicas.is_some() {
+            return Self::start_absent(want, policy);
+        }
+        let base = Base::none(now);
+        let stage = Stage::Authorizing { base };
+        (Self::at(stage, want, policy), Command::Authorize)
+    }
+
     /// What the visitor carries in the recovery cookie: it is used if the store truly has no record, and for nothing else.
     #[must_use]
     pub fn or_recover(self, carried: Option<VisitorSession>) -> Self {
