@@ -1,5 +1,6 @@
 //! Connections: pools and their dead members, WebSockets, HTTP/2 without TLS, and names: invariant 13 beside the bodies.
 
+use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use futures::{SinkExt, StreamExt};
 use http::{Request, Version};
 use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming};
+use pingora::protocols::l4::ext::get_tcp_info;
 use serde_json::Value;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, frame::coding::CloseCode};
@@ -38,6 +40,43 @@ async fn a_hundred_requests_of_one_client_share_one_connection_to_the_upstream()
         answer.into_body().collect().await.unwrap();
     }
     assert_eq!(counted.connections.load(Ordering::Relaxed), 1);
+}
+
+/// Segments with data that have arrived. Over loopback, what is sent at once comes in one, as long as it has less than 64 KiB.
+fn segments(at: &mut Raw) -> u32 {
+    let info = get_tcp_info(at.stream().as_raw_fd()).unwrap();
+    info.tcpi_data_segs_in
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_and_its_answer_take_one_send_each() {
+    const TIMES: u32 = 20;
+    let (sidecar, _upstream, mut pooled, mut client) = with_pooled_connection().await;
+    for length in [0, 2048, 14 * 1024, 40 * 1024] {
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{}",
+            "x".repeat(length)
+        );
+        let before = (segments(&mut pooled), segments(&mut client));
+        for _ in 0..TIMES {
+            client
+                .send("GET /x HTTP/1.1\r\nhost: shop.example\r\nx-visitor-id: ada\r\n\r\n")
+                .await;
+            pooled.head().await;
+            pooled.send(&answer).await;
+            client.head().await;
+            client.exactly(length).await;
+        }
+        let after = (segments(&mut pooled), segments(&mut client));
+        let arrived = (after.0 - before.0, after.1 - before.1);
+        if length < 15 * 1024 {
+            assert_eq!(arrived, (TIMES, TIMES), "answers of {length} bytes");
+        } else {
+            // More than the sidecar gathers: sends are told apart.
+            assert!(arrived.0 == TIMES && arrived.1 > TIMES, "{arrived:?}");
+        }
+    }
+    sidecar.stop().await;
 }
 
 /// A sidecar with an upstream that has answered one request and keeps the connection.
