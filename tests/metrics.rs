@@ -87,7 +87,8 @@ async fn tasks_of_connections_and_of_flows_are_told_and_go_with_them() {
         open.push(TcpStream::connect(sidecar.address()).await.unwrap());
     }
     eventually("each connection has a task", async || {
-        tasks("runtime=\"proxy\"").await >= before + 40.0
+        // Of those before, some may have ended meanwhile.
+        tasks("runtime=\"proxy\"").await >= before + 30.0
     })
     .await;
     drop(open);
