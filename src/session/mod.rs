@@ -27,6 +27,7 @@ mod record;
 mod recovery;
 mod redb_batch;
 mod redb_file;
+mod redb_readers;
 mod redb_shared;
 mod redb_store;
 mod redb_tables;

@@ -1,9 +1,8 @@
 //! The store in one file: for one replica, and the default.
 //!
-//! Decides how asynchronous callers meet a blocking database. Writes go to one thread that commits in groups; reads run
-//! on the runtime's blocking threads, because a read that misses the page cache waits for the disk, and a proxy's worker
-//! must not. No lock is held across an await, nothing is lost when a caller goes away, and a write that was begun is
-//! finished.
+//! Decides how asynchronous callers meet a blocking database. Writes go to one thread that commits in groups; reads to threads of
+//! their own, because a read that misses the page cache waits for the disk, and a proxy's worker must not. No lock is held across an
+//! await, nothing is lost when a caller goes away, and a write that was begun is finished.
 
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -12,10 +11,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use redb::ReadTransaction;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::redb_file::DatabaseFile;
 use super::redb_file::OpenStoreError;
+use super::redb_readers::Readers;
 use super::redb_shared::Shared;
 use super::redb_tables;
 use super::redb_writer::{Job, QUEUE, Reply, Writer};
@@ -26,10 +26,6 @@ use crate::clock::Timestamp;
 use crate::scheduling;
 use crate::visitor::VisitorKey;
 
-/// How many reads run at once for each processor: enough to keep a disk busy, few enough that the threads of the proxy get their turn
-/// when thousands of visitors come who are not cached.
-const READERS_EACH: usize = 4;
-const MOST_READERS: usize = 32;
 /// How many records one transaction forgets, so that a sweep makes no write wait long.
 const SWEEP_CHUNK: usize = 256;
 
@@ -37,16 +33,11 @@ const SWEEP_CHUNK: usize = 256;
 #[derive(Debug)]
 pub struct RedbStore {
     shared: Arc<Shared>,
-    readers: Arc<Semaphore>,
+    readers: Readers,
     /// `None` once the store is closed.
     jobs: Mutex<Option<mpsc::Sender<Job>>>,
     /// Closed when the writer has let go of the file.
     ended: watch::Receiver<()>,
-}
-
-fn readers() -> usize {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    (READERS_EACH * processors).min(MOST_READERS)
 }
 
 // === impl RedbStore ===
@@ -79,7 +70,7 @@ impl RedbStore {
             .map_err(|source| OpenStoreError::Thread { source })?;
         Ok(Self {
             shared,
-            readers: Arc::new(Semaphore::new(readers())),
+            readers: Readers::new(),
             jobs: Mutex::new(Some(jobs)),
             ended,
         })
@@ -109,16 +100,20 @@ impl RedbStore {
         read: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error> + Send + 'static,
     ) -> Result<T, StoreError> {
         self.sender()?;
-        let shared = self.shared.clone();
-        let permit = self.readers.clone().acquire_owned().await;
-        let outcome = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            shared.read(read)
+        let (to, answer) = oneshot::channel();
+        let read = Box::new(move |shared: &Shared| {
+            // Nobody may wait any more.
+            let _ = to.send(shared.read(read));
         });
-        let source: Box<dyn std::error::Error + Send + Sync> = match outcome.await {
-            Ok(Ok(value)) => return Ok(value),
-            Ok(Err(failure)) => Box::new(failure),
-            Err(ended) => Box::new(ended),
+        self.readers
+            .submit(&self.shared, read)
+            .map_err(|source| StoreError::Unavailable {
+                operation,
+                source: Box::new(source),
+            })?;
+        let source = match answer.await.map_err(|_| StoreError::Closed)? {
+            Ok(value) => return Ok(value),
+            Err(failure) => Box::new(failure),
         };
         // The writer mends the database. A full queue is no matter: then it is about to find out by itself.
         let _ = self.sender()?.try_send(Job::Heal);

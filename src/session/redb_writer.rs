@@ -1,7 +1,8 @@
 //! The one thread that writes to the database.
 //!
 //! Decides what goes into one transaction, and what happens after one failed. Everything that waits is written in one
-//! transaction with one fsync, and nobody hears of their write before that fsync: a thousand visitors cost what one costs.
+//! transaction with one fsync, and nobody hears of their write before that fsync: a thousand visitors cost what one costs. While many
+//! write, the writer rests after each transaction for as long as it took ([`rest`]): more of them then share the next.
 //!
 //! After an I/O error redb refuses everything until the file is opened anew, so the writer does that: at once, for the
 //! sake of readers, and before each later attempt. While attempts keep failing they are spaced out, and whoever asks in
@@ -27,6 +28,8 @@ pub(super) const QUEUE: usize = 4096;
 /// How many jobs one transaction takes: enough that the fsync is shared by all who can reasonably wait for it, few enough
 /// that the first of them does not wait long for the last.
 const MAX_BATCH: usize = 1024;
+/// The longest rest after a transaction. Where a disk takes longer than that, those who come meanwhile are company enough.
+const MAX_REST: Duration = Duration::from_millis(5);
 /// The pause after the second failed attempt in a row; doubled by each further one. The first is followed at once.
 const MIN_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
@@ -98,8 +101,14 @@ impl Writer {
     /// Writes until every sender is gone and the queue is empty; then closes the database.
     pub(super) fn run(mut self) {
         let mut batch = Vec::with_capacity(MAX_BATCH);
-        while self.jobs.blocking_recv_many(&mut batch, MAX_BATCH) > 0 {
+        loop {
+            let jobs = self.jobs.blocking_recv_many(&mut batch, MAX_BATCH);
+            if jobs == 0 {
+                break;
+            }
+            let begun = Instant::now();
             self.write(&mut batch);
+            std::thread::sleep(rest(jobs, begun.elapsed()));
         }
         if let Err(error) = self.shared.close() {
             tracing::warn!(%error, "the store did not close cleanly; it recovers when it is next opened");
@@ -166,6 +175,18 @@ impl Writer {
             retry_at: Instant::now() + pause,
             cause: cause.clone(),
         });
+    }
+}
+
+/// How long to wait for company after a transaction with `jobs` that took so long: as long again, where there was company already. The
+/// writer is then at work for half of the time at most; without a rest a busy disk gets one small transaction after another, and they
+/// cost what large ones do. Who writes alone is never held up. (PostgreSQL's `commit_delay` and `commit_siblings` do the same, with
+/// numbers that somebody has to find.)
+fn rest(jobs: usize, took: Duration) -> Duration {
+    match jobs {
+        2..MAX_BATCH => took.min(MAX_REST),
+        // Alone; or so many that others wait already.
+        _ => Duration::ZERO,
     }
 }
 
@@ -257,5 +278,28 @@ impl<T, E: From<StoreError>> Reply<T, E> {
             operation,
             source: Box::new(failure.clone()),
         })));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_writes_alone_is_not_held_up() {
+        assert_eq!(rest(1, Duration::from_millis(2)), Duration::ZERO);
+    }
+
+    #[test]
+    fn in_company_the_writer_rests_as_long_as_it_worked() {
+        let (quick, slow) = (Duration::from_micros(700), Duration::from_secs(1));
+        assert_eq!(rest(2, quick), quick);
+        assert_eq!(rest(MAX_BATCH - 1, quick), quick);
+        assert_eq!(rest(2, slow), MAX_REST);
+    }
+
+    #[test]
+    fn a_queue_that_fills_a_transaction_is_not_kept_waiting() {
+        assert_eq!(rest(MAX_BATCH, Duration::from_millis(2)), Duration::ZERO);
     }
 }
