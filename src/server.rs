@@ -1,8 +1,9 @@
 //! The composition root: opens the store, builds the manager, binds the sockets and starts the services; and takes it all
 //! down again in the right order.
 //!
-//! Exchanges live on the caller's runtime, flows and OAuth connections on one of their own ([`FlowRuntime`]). What is done every so
-//! often waits on pingora's timer: a worker that goes to sleep while its runtime has a timer set has the kernel set one too.
+//! Exchanges live on threads of their own ([`Workers`]), flows and OAuth connections on another ([`FlowRuntime`]), and everything else on
+//! the caller's runtime. What an exchange waits for has pingora's timer: a worker that goes to sleep while its runtime has a timer set has
+//! the kernel set one too.
 
 mod follow;
 mod handover;
@@ -10,31 +11,29 @@ mod lookout;
 mod reload;
 mod socket;
 mod store;
+mod workers;
 
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use pingora::apps::HttpServerOptions;
-use pingora::listeners::L4BufferSettings;
 use pingora::protocols::http::v2::server::default_h2_options;
 use pingora::proxy::HttpProxy;
 use pingora::server::configuration::ServerConf;
-use pingora::server::{Fds, ListenFds};
-use pingora::services::Service as _;
-use pingora::services::listening::Service;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use self::reload::{ReloaderParts, open_tls};
 use self::socket::{Socket, open_tcp};
+use self::workers::{Workers, accept};
 use crate::admin::{Admin, AdminParts, ConfigState, Health, UpstreamFacts};
 use crate::clock::{Clock, SteadyClock, SystemClock};
 use crate::config::{Config, ListenAddress};
@@ -53,7 +52,7 @@ use crate::tls::FilesError;
 use crate::visitor::{CookieJar, Spent};
 
 pub use self::follow::{FollowError, follow};
-pub use self::handover::{TakeError, Taken};
+pub use self::handover::{Offer, TakeError, Taken};
 pub use self::lookout::Lookout;
 pub use self::reload::{ReloadError, Reloader};
 pub use self::store::{keys_beside, open_store};
@@ -77,6 +76,8 @@ pub struct Running {
     listeners: JoinSet<()>,
     background: JoinSet<()>,
     traces: Traces,
+    /// Dropped when exchanges have ended, or have had their time.
+    workers: Workers,
     /// Dropped when the store is closed.
     flows: FlowRuntime,
     /// Last: it writes the lines of the requests that end with the rest.
@@ -121,6 +122,9 @@ pub enum StartError {
     /// The runtime ended while the store was being opened.
     #[error("interrupted while the session store was being opened")]
     Interrupted,
+    /// The threads of the exchanges.
+    #[error("the worker threads (server.threads) cannot be started: {0}")]
+    Workers(io::Error),
     /// The thread of the flows.
     #[error("the thread of the OAuth flows cannot be started: {0}")]
     FlowRuntime(io::Error),
@@ -147,11 +151,6 @@ pub enum StartError {
     },
 }
 
-/// An answer's head and a body below 15 KB leave in one write.
-const WRITE_BUFFER: usize = 16 * 1024;
-/// A request's head arrives in one read; a body goes past it. pingora's default, 64 KiB for each connection, would be more than
-/// half of what a silent connection takes.
-const READ_BUFFER: usize = 8 * 1024;
 /// Attempts for one request: an upstream's addresses, and one replay after a rejected token.
 const ATTEMPTS: usize = 5;
 /// How long the start waits for names to be resolved; after that they are resolved in the background.
@@ -301,6 +300,7 @@ async fn start_all(
     let in_flight = InFlight::default();
     let (access_log, access_log_guard) =
         AccessLog::start(metrics.clone()).map_err(StartError::AccessLog)?;
+    let workers = Workers::start(config.server.threads).map_err(StartError::Workers)?;
     let mut running = Running {
         addresses: Vec::new(),
         admin: None,
@@ -323,39 +323,40 @@ async fn start_all(
         listeners: JoinSet::new(),
         background: JoinSet::new(),
         traces,
+        workers,
         flows,
         access_log: access_log_guard,
     };
     let spent = Arc::new(Mutex::new(Spent::new()));
     for (listener, (socket, rules)) in sockets.into_iter().zip(gates).enumerate() {
-        let proxy = Proxy::new(ProxyParts {
-            snapshot: snapshot.clone(),
-            listener,
-            manager: manager.clone(),
-            spent: spent.clone(),
-            clock: clock.clone(),
-            metrics: metrics.clone(),
-            in_flight: in_flight.clone(),
-            access_log: access_log.clone(),
-            draining: draining.clone(),
-        });
-        let gate = GatedParts {
-            rules,
-            census: census.clone(),
-            closing: closing.clone(),
-            metrics: metrics.clone(),
-        };
         running.addresses.push(match &socket {
             Socket::Tcp(_, address) => ListenAddress::Tcp(*address),
             Socket::Unix(..) => config.listeners[listener].address.clone(),
         });
-        running.listeners.spawn(serve(
-            proxy,
-            gate,
-            socket,
-            server_conf(config),
-            shutdown.clone(),
-        ));
+        let seats = running.workers.places().map(|place| {
+            let proxy = Proxy::new(ProxyParts {
+                snapshot: snapshot.clone(),
+                listener,
+                manager: manager.clone(),
+                spent: spent.clone(),
+                clock: clock.clone(),
+                metrics: metrics.clone(),
+                in_flight: in_flight.clone(),
+                access_log: access_log.clone(),
+                draining: draining.clone(),
+            });
+            let gate = GatedParts {
+                rules: rules.clone(),
+                census: census.clone(),
+                closing: closing.clone(),
+                metrics: metrics.clone(),
+            };
+            let app = Gated::new(http_proxy(proxy, config), gate);
+            (place.clone(), Arc::new(app))
+        });
+        let accept = accept(socket, seats.collect(), shutdown.clone());
+        let ear = running.workers.place(listener).runtime();
+        running.listeners.spawn_on(accept, ear);
     }
     if let Some((socket, address)) = admin {
         running.admin = Some(address);
@@ -363,8 +364,9 @@ async fn start_all(
         let present = snapshot.clone();
         let router = Admin::new(AdminParts {
             runtimes: [
-                ("proxy", Handle::current()),
-                ("oauth", running.flows.handle().clone()),
+                ("proxy", running.workers.handles().collect()),
+                ("main", vec![Handle::current()]),
+                ("oauth", vec![running.flows.handle().clone()]),
             ],
             health,
             manager: manager.clone(),
@@ -445,49 +447,30 @@ async fn set_clock(clock: &SteadyClock, store: &dyn Store) {
     }
 }
 
-fn server_conf(config: &Config) -> Arc<ServerConf> {
-    Arc::new(ServerConf {
-        threads: config.server.threads,
-        // pingora multiplies it by the threads.
+/// What serves the requests of one listener on one worker.
+fn http_proxy(proxy: Proxy, config: &Config) -> HttpProxy<Proxy> {
+    let conf = ServerConf {
+        threads: 1,
         upstream_keepalive_pool_size: config
             .server
             .keepalive_pool
             .div_ceil(config.server.threads.max(1)),
         max_retries: ATTEMPTS,
         ..ServerConf::default()
-    })
-}
-
-/// Runs one listener until `shutdown`.
-async fn serve(
-    proxy: Proxy,
-    gate: GatedParts,
-    socket: Socket,
-    conf: Arc<ServerConf>,
-    shutdown: watch::Receiver<bool>,
-) {
-    let (name, listener, descriptor, _file) = match socket.into_parts() {
-        Ok(parts) => parts,
-        Err(error) => return tracing::error!(%error, "a socket cannot be handed over"),
     };
+    let limits = &config.limits;
     let mut options = HttpServerOptions::default();
     options.h2c = true;
-    let limits = gate.rules.load().limits.clone();
     // pingora counts how often a connection may be used again.
     options.keepalive_request_limit = Some(limits.requests_per_connection.saturating_sub(1));
     options.h2_idle_timeout = Some(limits.idle_timeout);
     let mut h2 = default_h2_options();
     h2.max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX));
-    let mut proxy = HttpProxy::new(proxy, conf);
+    let mut proxy = HttpProxy::new(proxy, Arc::new(conf));
     proxy.server_options = Some(options);
     proxy.h2_options = Some(h2);
     proxy.handle_init_modules();
-    let mut service = Service::new(name.clone(), Gated::new(proxy, gate));
-    let buffer = L4BufferSettings::new(READ_BUFFER, WRITE_BUFFER);
-    service.add_listener(listener.l4_buffer(buffer));
-    let fds: ListenFds = Arc::new(Mutex::new(Fds::new()));
-    fds.lock().add(name, descriptor);
-    service.start_service(Some(fds), shutdown, 1).await;
+    proxy
 }
 
 // === impl Running ===
@@ -508,11 +491,9 @@ impl Running {
         self.quit.notified().await;
     }
 
-    /// Offers the listening sockets at `path`, and returns when a successor serves with them: it is time to stop.
-    pub async fn succeeded(&self, path: &Path) -> io::Result<()> {
-        handover::offer(path, self.sockets.clone()).await?;
-        self.handed_over.store(true, Ordering::Relaxed);
-        Ok(())
+    /// Offers the listening sockets at `path` to a successor.
+    pub fn offer(&self, path: &Path) -> io::Result<Offer> {
+        Offer::new(path, self.sockets.clone(), self.handed_over.clone())
     }
 
     /// What takes new configurations into use.
@@ -552,7 +533,7 @@ impl Running {
         let unsaved = self.manager.close(CLOSE_BOUND).await;
         self.traces.close(TRACES_BOUND).await;
         self.background.shutdown().await;
-        drop(self.flows);
+        drop((self.workers, self.flows));
         // Waits in a thread where waiting is allowed.
         let _ = tokio::task::spawn_blocking(move || drop(self.access_log)).await;
         Stopped { cut_off, unsaved }

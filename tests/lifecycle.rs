@@ -2,6 +2,7 @@
 
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -10,9 +11,11 @@ use dressipi_sidecar::session::generate_key_line;
 use dressipi_sidecar::simulator::{Endpoint, Fault, FaultKind};
 use futures::{SinkExt, StreamExt};
 use http::Request;
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::redis_serving::on_redis;
 use crate::support::redis::RedisServer;
 use crate::support::{
     App, Dressipi, EchoSocket, Process, Sidecar, SidecarBuilder, client, empty, eventually, http2,
@@ -85,6 +88,25 @@ async fn systemd_is_told_when_the_process_is_ready_and_when_it_goes() {
         assert!(status.success());
         assert_eq!(heard(), "STOPPING=1");
     });
+}
+
+/// Redis accepts the connection and says nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_is_still_starting_can_be_stopped() {
+    let dressipi = Dressipi::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis.url = \"redis://{}\"", silent.local_addr().unwrap());
+    let config = on_redis(&dressipi, folder.path(), &url).write(folder.path());
+    let mut command = Process::command();
+    let started = command.arg("serve").arg("--config").arg(&config);
+    let process = started.stderr(Stdio::piped()).spawn().unwrap();
+    let _connection = silent.accept().await.unwrap();
+    kill_process(Pid::from_child(&process), Signal::TERM).unwrap();
+    let output = tokio::task::block_in_place(|| process.wait_with_output()).unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{log}");
+    assert!(log.contains("stopped before it had started"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -321,4 +343,50 @@ async fn a_process_that_is_told_to_go_is_not_ready_and_serves_on_for_the_pause()
     assert_eq!(served.headers()["connection"], "close");
     let (status, _) = tokio::task::block_in_place(|| process.wait());
     assert!(status.success());
+}
+
+/// What the system calls the threads of a process, and by which policy it gives each a processor (proc(5), field 41 of `stat`).
+fn threads(pid: u32) -> Vec<(String, u32)> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let stats =
+        tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("stat")).ok());
+    let thread = |stat: String| {
+        let (name, rest) = stat.split_once('(').unwrap().1.rsplit_once(") ").unwrap();
+        let policy = rest.split(' ').nth(41 - 3).unwrap();
+        (name.to_owned(), policy.parse().unwrap())
+    };
+    stats.map(thread).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_worker_is_a_thread_and_those_beside_them_give_way() {
+    const NORMAL: u32 = 0;
+    const BATCH: u32 = 3;
+    let dressipi = Dressipi::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let config = Sidecar::behind(&dressipi)
+        .redb(folder.path())
+        .write(folder.path());
+    let mut command = Process::command();
+    command.env("SIDECAR__SERVER__THREADS", "3");
+    let process = tokio::task::block_in_place(|| Process::serve_with(command, &config, 2, &[]));
+    // A visitor's first request, and one of somebody whose cookie has to be looked up: every kind of thread is at work.
+    let url = format!("http://{}{TOP}", process.addresses[0]);
+    let answer = client().get(&url).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let policies = |name: &str| -> Vec<u32> {
+        let of_name = threads(process.id()).into_iter();
+        of_name
+            .filter(|(found, _)| found.starts_with(name))
+            .map(|(_, policy)| policy)
+            .collect()
+    };
+    assert_eq!(policies("proxy-"), [NORMAL; 3]);
+    assert_eq!(policies("oauth"), [BATCH]);
+    assert_eq!(policies("store-writer"), [BATCH]);
+    let readers = policies("store-reader");
+    assert!(
+        !readers.is_empty() && readers.iter().all(|policy| *policy == BATCH),
+        "{readers:?}"
+    );
 }

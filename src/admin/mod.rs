@@ -44,7 +44,7 @@ pub struct Admin(Arc<AdminParts>);
 /// What the admin listener is made of.
 pub struct AdminParts {
     /// The runtimes of this process, by name.
-    pub runtimes: [(&'static str, Handle); 2],
+    pub runtimes: [(&'static str, Vec<Handle>); 3],
     /// Readiness.
     pub health: Health,
     /// Visitor sessions.
@@ -138,6 +138,10 @@ async fn ready(State(Admin(parts)): State<Admin>) -> Response {
     }
 }
 
+fn tasks_alive(runtime: &Handle) -> usize {
+    runtime.metrics().num_alive_tasks()
+}
+
 async fn metrics(State(Admin(parts)): State<Admin>, headers: HeaderMap) -> Response {
     let now = parts.clock.now();
     let created_today = parts.spent.lock().today(now);
@@ -154,7 +158,7 @@ async fn metrics(State(Admin(parts)): State<Admin>, headers: HeaderMap) -> Respo
         tasks: parts
             .runtimes
             .each_ref()
-            .map(|(name, runtime)| (*name, runtime.metrics().num_alive_tasks())),
+            .map(|(name, runtimes)| (*name, runtimes.iter().map(tasks_alive).sum())),
         census: parts.manager.census().await.ok(),
     };
     let accept = headers.get_all(ACCEPT).iter();

@@ -71,7 +71,7 @@ async fn demo(config: &config::Config) -> anyhow::Result<()> {
         println!("  How the sidecar is            http://{admin}/status");
     }
     println!("\n  Ctrl-C ends it.\n");
-    super::stop_signal().await?;
+    super::StopSignals::listen()?.recv().await;
     replicas.stop().await;
     Ok(())
 }

@@ -6,8 +6,8 @@ use anyhow::Context;
 
 use sd_notify::NotifyState;
 
-use super::{confine, systemd};
-use crate::server::{self, Running, Stopped, Taken};
+use super::{StopSignals, confine, systemd};
+use crate::server::{self, Offer, Running, Stopped, Taken};
 use crate::session::StoreSettings;
 use crate::{config, telemetry};
 
@@ -25,8 +25,8 @@ pub(super) fn run(path: &Path, upgrade: bool) -> anyhow::Result<()> {
     if upgrade {
         taken = Some(take_over(&loaded.config)?);
     }
-    let runtime =
-        super::runtime(loaded.config.server.threads).context("the runtime cannot be started")?;
+    // Exchanges have threads of their own.
+    let runtime = super::runtime(1).context("the runtime cannot be started")?;
     let following = Following {
         path: path.to_owned(),
         env,
@@ -64,7 +64,17 @@ async fn serve(
     following: Following,
     mut taken: Option<Taken>,
 ) -> anyhow::Result<()> {
-    let running = server::start_with(config, taken.as_mut()).await?;
+    // Whoever wants it to stop is heard from the beginning.
+    let mut signals = StopSignals::listen().context("signals cannot be received")?;
+    let running = tokio::select! {
+        running = server::start_with(config, taken.as_mut()) => running?,
+        signal = signals.recv() => {
+            tracing::info!(signal, "stopped before it had started");
+            return Ok(());
+        }
+    };
+    let offer = config.server.upgrade_socket.as_deref();
+    let offer = offer.and_then(|path| offer_sockets(&running, path));
     let Following { path, env, files } = following;
     let following = server::follow(path, env, files, running.reloader().clone());
     let following = tokio::spawn(async move {
@@ -89,19 +99,15 @@ async fn serve(
             Err(error) => tracing::warn!(%error, "the process before could not be told to go"),
         }
     }
-    let upgrade_socket = config.server.upgrade_socket.clone();
     let reason = tokio::select! {
-        () = succeeded(&running, upgrade_socket) => "a successor",
-        signal = super::stop_signal() => signal.context("signals cannot be received")?,
+        () = succeeded(offer) => "a successor",
+        signal = signals.recv() => signal,
         () = running.told_to_quit() => "POST /quit",
     };
     following.abort();
     systemd::tell(&[NotifyState::Stopping]);
     tracing::info!(signal = reason, "draining");
-    let again = async {
-        // The second signal is for those who cannot wait.
-        let _ = super::stop_signal().await;
-    };
+    // The second signal is for those who cannot wait.
     tokio::select! {
         Stopped { cut_off, unsaved } = running.stop() => {
             if unsaved > 0 {
@@ -109,20 +115,27 @@ async fn serve(
             }
             tracing::info!(cut_off, "stopped");
         }
-        () = again => tracing::warn!("stopped at once by a second signal"),
+        _ = signals.recv() => tracing::warn!("stopped at once by a second signal"),
     }
     Ok(())
 }
 
+fn offer_sockets(running: &Running, path: &Path) -> Option<Offer> {
+    let offer = running.offer(path).inspect_err(|error| {
+        tracing::error!(
+            path = %path.display(), %error,
+            "server.upgrade_socket cannot be offered: no successor can take over"
+        );
+    });
+    offer.ok()
+}
+
 /// Waits for a successor, where one may come.
-async fn succeeded(running: &Running, path: Option<PathBuf>) {
-    if let Some(path) = path {
-        match running.succeeded(&path).await {
+async fn succeeded(offer: Option<Offer>) {
+    if let Some(offer) = offer {
+        match offer.taken().await {
             Ok(()) => return,
-            Err(error) => tracing::error!(
-                path = %path.display(), %error,
-                "server.upgrade_socket cannot be offered: no successor can take over"
-            ),
+            Err(error) => tracing::error!(%error, "no successor can take over any more"),
         }
     }
     std::future::pending().await

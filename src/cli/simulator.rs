@@ -38,9 +38,10 @@ pub(super) fn run(
             let router = Shop::new(simulator.clone()).router().merge(health());
             tokio::spawn(async move { axum::serve(socket, router).await });
         }
+        let mut signals = super::StopSignals::listen()?;
         simulator
-            .serve(socket, async {
-                let _ = super::stop_signal().await;
+            .serve(socket, async move {
+                signals.recv().await;
             })
             .await?;
         Ok(())

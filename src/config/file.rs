@@ -543,7 +543,7 @@ pub(crate) struct Limits {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Server {
-    /// Worker threads. Default: as many as there are processors.
+    /// Worker threads; each connection is served by one of them. Default: as many as there are processors.
     #[schemars(range(min = 1, max = 1024))]
     pub(crate) threads: Option<u64>,
     /// How long the sidecar serves on after SIGTERM, once it has said that it is not ready any more. Default: `2s`.

@@ -1,22 +1,22 @@
-//! Puts the gate on each connection that pingora accepts, and counts them.
+//! Puts the gate on each connection that is accepted, counts it, and has pingora serve it.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use async_trait::async_trait;
 use pingora::apps::ServerApp;
 use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
 
 use super::census::{Census, Crowded};
+use super::client::{Accepted, Client};
 use super::head::HeadLimits;
 use super::stream::{Gate, Patience};
 use super::tls::{Failed, Tls};
 use crate::config::{Limits, TrustedProxies};
 use crate::telemetry::Metrics;
 
-/// A server app whose connections come through the gate.
+/// A server app of pingora's whose connections come through the gate.
 pub struct Gated<A> {
     app: Arc<A>,
     parts: GatedParts,
@@ -69,9 +69,9 @@ pub fn refused_connections() -> [&'static str; 4] {
     [all, address, late, refused]
 }
 
-#[async_trait]
-impl<A: ServerApp + Send + Sync + 'static> ServerApp for Gated<A> {
-    async fn process_new(self: &Arc<Self>, stream: Stream, _: &ShutdownWatch) -> Option<Stream> {
+impl<A: ServerApp + Send + Sync + 'static> Gated<A> {
+    /// Serves a connection to its end.
+    pub async fn serve(&self, accepted: Accepted) {
         let GatedParts {
             rules,
             census,
@@ -80,26 +80,23 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Gated<A> {
         } = &self.parts;
         let rules = rules.load_full();
         let GateRules { limits, tls, .. } = &*rules;
-        let socket = stream.get_socket_digest();
-        let address = socket
-            .as_ref()
-            .and_then(|socket| socket.peer_addr()?.as_inet());
-        let address = address.map(|address| address.ip());
+        let address = accepted.address();
         let place = match census.enter(address.filter(|address| !rules.is_proxy(*address))) {
             Ok(place) => place,
             Err(crowded) => {
-                metrics.connection_refused(crowded.label());
-                return None;
+                return metrics.connection_refused(crowded.label());
             }
         };
-        let stream = match tls {
-            None => stream,
-            Some(tls) => match tls.accept(stream, limits.header_timeout).await {
+        let client = match Client::new(accepted, tls.is_some()) {
+            Ok(client) => client,
+            // It has hung up already.
+            Err(error) => return tracing::debug!(%error, "a connection cannot be served"),
+        };
+        let stream: Stream = match tls {
+            None => Box::new(client),
+            Some(tls) => match tls.accept(client, limits.header_timeout).await {
                 Ok(stream) => stream,
-                Err(failed) => {
-                    metrics.connection_refused(failed.label());
-                    return None;
-                }
+                Err(failed) => return metrics.connection_refused(failed.label()),
             },
         };
         let patience = Patience {
@@ -114,15 +111,13 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Gated<A> {
         };
         match Gate::new(stream, patience, place) {
             // pingora serves a whole connection in one go and gives none back.
-            Ok(gate) => self.app.process_new(Box::new(gate), closing).await,
-            Err(error) => {
-                tracing::error!(%error, "a connection cannot be served");
-                None
-            }
+            Ok(gate) => drop(self.app.process_new(Box::new(gate), closing).await),
+            Err(error) => tracing::error!(%error, "a connection cannot be served"),
         }
     }
 
-    async fn cleanup(&self) {
+    /// To be called when no more connections come.
+    pub async fn close(&self) {
         self.app.cleanup().await;
     }
 }

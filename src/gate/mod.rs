@@ -8,6 +8,7 @@
 mod app;
 mod body;
 mod census;
+mod client;
 mod connection;
 mod fields;
 mod framing;
@@ -19,6 +20,7 @@ mod tls;
 
 pub use app::{GateRules, Gated, GatedParts, refused_connections};
 pub use census::Census;
+pub use client::Accepted;
 #[doc(hidden)]
 pub use connection::{Verdict, judge_connection};
 pub use fields::{is_http2_offer, judge_http2};

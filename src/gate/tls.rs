@@ -10,8 +10,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use pingora::listeners::tls::Acceptor;
 use pingora::protocols::Stream;
-use pingora::protocols::l4::stream::Stream as L4Stream;
 
+use super::client::Client;
 use crate::telemetry::Metrics;
 use crate::tls::{FilesError, ServerFiles, ServerTls, has_expired};
 
@@ -60,13 +60,9 @@ impl Tls {
     }
 
     /// Takes a client's handshake, which may last for `bound`.
-    pub(super) async fn accept(&self, stream: Stream, bound: Duration) -> Result<Stream, Failed> {
-        // pingora's listeners give nothing else.
-        let Ok(stream) = stream.into_any().downcast::<L4Stream>() else {
-            return Err(Failed::Refused);
-        };
+    pub(super) async fn accept(&self, client: Client, bound: Duration) -> Result<Stream, Failed> {
         let acceptor = self.present.load_full();
-        match pingora::time::timeout(bound, acceptor.tls_handshake(*stream)).await {
+        match pingora::time::timeout(bound, acceptor.tls_handshake(client)).await {
             Ok(Ok(stream)) => Ok(Box::new(stream)),
             Ok(Err(error)) => {
                 tracing::debug!(listener = %self.name, %error, "a TLS handshake failed");

@@ -20,6 +20,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::net::{
@@ -66,27 +67,51 @@ const START_PATIENCE: Duration = Duration::from_secs(120);
 const STARTED: u8 = b'1';
 
 /// The socket's file, which goes with the offer: not where a successor has put its own in its place.
-struct OfferFile<'a>(Option<&'a Path>);
+struct OfferFile(Option<PathBuf>);
 
-/// Offers `sockets` at `path`, until a successor has started with them.
-pub(super) async fn offer(path: &Path, sockets: Arc<Sockets>) -> io::Result<()> {
-    let listener = bind(path)?;
-    let mut file = OfferFile(Some(path));
-    loop {
-        let (stream, _) = listener.accept().await?;
-        let stream = stream.into_std()?;
-        stream.set_nonblocking(false)?;
-        let sockets = sockets.clone();
-        // A successor may take its time.
-        match tokio::task::spawn_blocking(move || hand(stream, &sockets)).await {
-            Ok(Ok(())) => {
-                file.0 = None;
-                return Ok(());
+/// Sockets that a successor can have, for as long as this is there.
+pub struct Offer {
+    listener: tokio::net::UnixListener,
+    file: OfferFile,
+    sockets: Arc<Sockets>,
+    /// Set when a successor has them.
+    handed_over: Arc<AtomicBool>,
+}
+
+impl Offer {
+    /// Offers `sockets` at `path`.
+    pub(super) fn new(
+        path: &Path,
+        sockets: Arc<Sockets>,
+        handed_over: Arc<AtomicBool>,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            listener: bind(path)?,
+            file: OfferFile(Some(path.to_owned())),
+            sockets,
+            handed_over,
+        })
+    }
+
+    /// Returns when a successor serves with them: it is time to stop.
+    pub async fn taken(mut self) -> io::Result<()> {
+        loop {
+            let (stream, _) = self.listener.accept().await?;
+            let stream = stream.into_std()?;
+            stream.set_nonblocking(false)?;
+            let sockets = self.sockets.clone();
+            // A successor may take its time.
+            match tokio::task::spawn_blocking(move || hand(stream, &sockets)).await {
+                Ok(Ok(())) => {
+                    self.file.0 = None;
+                    self.handed_over.store(true, Ordering::Relaxed);
+                    return Ok(());
+                }
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "a successor did not start; this process serves on");
+                }
+                Err(_) => return Err(io::ErrorKind::Interrupted.into()),
             }
-            Ok(Err(error)) => {
-                tracing::error!(%error, "a successor did not start; this process serves on");
-            }
-            Err(_) => return Err(io::ErrorKind::Interrupted.into()),
         }
     }
 }
@@ -105,9 +130,9 @@ fn bind(path: &Path) -> io::Result<tokio::net::UnixListener> {
     tokio::net::UnixListener::from_std(listener)
 }
 
-impl Drop for OfferFile<'_> {
+impl Drop for OfferFile {
     fn drop(&mut self) {
-        if let Some(path) = self.0 {
+        if let Some(path) = &self.0 {
             let _ = std::fs::remove_file(path);
         }
     }
@@ -234,10 +259,8 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_socket_goes_on_listening_with_its_successor() {
         let (_folder, path, address, sockets) = offered();
-        let offering = {
-            let path = path.clone();
-            tokio::spawn(async move { offer(&path, sockets).await })
-        };
+        let offer = Offer::new(&path, sockets, Arc::default()).unwrap();
+        let offering = tokio::spawn(offer.taken());
         // One that gives up before it has started changes nothing.
         drop(take(&path).await);
         let mut taken = take(&path).await;

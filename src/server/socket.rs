@@ -1,25 +1,26 @@
-//! The sockets of listeners. They are bound here and not in pingora, which would panic on an address in use, and would take a
-//! Unix-domain socket from another process that still serves.
+//! The sockets of listeners. They are bound and accepted from here and not in pingora, which would panic on an address in use, and would
+//! take a Unix-domain socket from another process that still serves.
 
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use pingora::listeners::ListenerConfig;
 use tokio::net::{TcpListener, TcpSocket, UnixListener, UnixSocket};
 
 use crate::config::ListenAddress;
+use crate::gate::Accepted;
 
 /// A socket that is listened on.
 pub(super) enum Socket {
     Tcp(TcpListener, SocketAddr),
-    Unix(UnixListener, SocketFile, u32),
+    /// The file goes with it.
+    Unix(UnixListener, SocketFile),
 }
 
 /// The file of a Unix-domain socket, which is removed when nobody listens any more: not where a successor does.
@@ -52,7 +53,7 @@ impl Socket {
                     None => bind_unix(path, *mode)?,
                 };
                 let file = SocketFile(path.clone(), kept.clone());
-                Ok(Self::Unix(listener, file, *mode))
+                Ok(Self::Unix(listener, file))
             }
         }
     }
@@ -61,28 +62,30 @@ impl Socket {
     pub(super) fn duplicate(&self) -> io::Result<OwnedFd> {
         match self {
             Self::Tcp(listener, _) => listener.as_fd().try_clone_to_owned(),
-            Self::Unix(listener, ..) => listener.as_fd().try_clone_to_owned(),
+            Self::Unix(listener, _) => listener.as_fd().try_clone_to_owned(),
         }
     }
 
-    /// What pingora calls it, how it is to be served, its descriptor, and what is to be kept until it is closed.
-    pub(super) fn into_parts(
-        self,
-    ) -> io::Result<(String, ListenerConfig, RawFd, Option<SocketFile>)> {
+    /// The same on the present runtime.
+    pub(super) fn moved_here(self) -> io::Result<Self> {
         Ok(match self {
             Self::Tcp(listener, address) => {
-                let name = address.to_string();
-                let fd = listener.into_std()?.into_raw_fd();
-                (name.clone(), ListenerConfig::tcp(name), fd, None)
+                Self::Tcp(TcpListener::from_std(listener.into_std()?)?, address)
             }
-            Self::Unix(listener, file, mode) => {
-                let name = file.0.display().to_string();
-                let fd = listener.into_std()?.into_raw_fd();
-                // pingora sets them once more.
-                let permissions = Permissions::from_mode(mode);
-                let config = ListenerConfig::uds(name.clone()).permissions(permissions);
-                (name, config, fd, Some(file))
+            Self::Unix(listener, file) => {
+                Self::Unix(UnixListener::from_std(listener.into_std()?)?, file)
             }
+        })
+    }
+
+    /// The next connection. It is on no runtime: which one has it is decided elsewhere.
+    pub(super) async fn accept(&self) -> io::Result<Accepted> {
+        Ok(match self {
+            Self::Tcp(listener, _) => {
+                let (stream, peer) = listener.accept().await?;
+                Accepted::Tcp(stream.into_std()?, peer)
+            }
+            Self::Unix(listener, _) => Accepted::Unix(listener.accept().await?.0.into_std()?),
         })
     }
 }

@@ -167,7 +167,7 @@ impl Metrics {
             leases: new.counters("leases_total", "Leases of visitors on a store that replicas share: taken, held by another flow, ended under a flow at work.", &["event"]),
             news_gaps: new.counter("news_gaps_total", "Times that news of other replicas may have been missed, and every cached token was looked up anew."),
             sessions: new.keep(IntGaugeVec::new(Registrar::opts("sessions", "Stored visitor sessions by state."), &["state"])),
-            runtime_tasks: new.keep(IntGaugeVec::new(Registrar::opts("runtime_tasks", "Tasks that are alive, by runtime: `proxy` has connections, the admin listener and what is done every so often, `oauth` has flows and connections to Dressipi."), &["runtime"])),
+            runtime_tasks: new.keep(IntGaugeVec::new(Registrar::opts("runtime_tasks", "Tasks that are alive, by runtime: `proxy` has connections of clients, `main` the admin listener and what is done every so often, `oauth` flows and connections to Dressipi."), &["runtime"])),
             gauges: Gauges {
                 in_flight: new.gauge("requests_in_flight", "Requests that are being answered."),
                 flows: new.gauge("flows_in_flight", "Visitors for whom OAuth or store work is under way."),

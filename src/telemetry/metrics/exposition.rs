@@ -27,7 +27,7 @@ pub struct Reading {
     /// Sessions that could not be written yet.
     pub unsaved: u64,
     /// Tasks that are alive, by runtime.
-    pub tasks: [(&'static str, usize); 2],
+    pub tasks: [(&'static str, usize); 3],
     /// Stored visitor sessions by state; `None` if the store does not say.
     pub census: Option<Census>,
 }
