@@ -79,6 +79,46 @@ async fn a_request_and_its_answer_take_one_send_each() {
     sidecar.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_for_one_connection_goes_no_further_and_the_rest_does() {
+    let (sidecar, _upstream, mut pooled, mut client) = with_pooled_connection().await;
+    let start = "GET /x HTTP/1.1\r\nhost: shop.example\r\nx-visitor-id: ada\r\nx-own: kept\r\n";
+    for (sent, gone) in [
+        ("", &[][..]),
+        (
+            "connection: keep-alive\r\nkeep-alive: timeout=5\r\n",
+            &["connection", "keep-alive"],
+        ),
+        (
+            "connection: x-hop\r\nx-hop: 1\r\n",
+            &["connection", "x-hop"],
+        ),
+        ("proxy-connection: keep-alive\r\n", &["proxy-connection"]),
+        (
+            "proxy-authorization: Basic YTpi\r\n",
+            &["proxy-authorization"],
+        ),
+        ("proxy-authenticate: Basic\r\n", &["proxy-authenticate"]),
+        ("te: trailers\r\ntrailer: x-sum\r\n", &["te", "trailer"]),
+        (
+            "connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMA\r\n",
+            &["connection", "upgrade", "http2-settings"],
+        ),
+        ("", &[]),
+    ] {
+        client.send(&format!("{start}{sent}\r\n")).await;
+        let head = pooled.head().await;
+        assert!(head.contains("x-own: kept\r\n"), "{head}");
+        for name in gone {
+            assert!(!head.contains(&format!("\n{name}:")), "{name} in {head}");
+        }
+        pooled.send(OK).await;
+        client.head().await;
+        client.exactly(2).await;
+    }
+    sidecar.stop().await;
+}
+
 /// A sidecar with an upstream that has answered one request and keeps the connection.
 async fn with_pooled_connection() -> (Sidecar, RawUpstream, Raw, Raw) {
     let upstream = RawUpstream::bind().await;

@@ -9,6 +9,7 @@ mod edit;
 mod ending;
 mod forwarded;
 mod headers;
+mod hops;
 mod identity;
 mod names;
 mod path;

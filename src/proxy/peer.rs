@@ -9,11 +9,12 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use pingora::protocols::ALPN;
-use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
+use pingora::upstreams::peer::HttpPeer;
 use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
+use super::hops;
 use super::snapshot::Snapshot;
 use super::upgrade::WriterFirst;
 use crate::config::Upstream;
@@ -224,14 +225,14 @@ impl Pool {
     }
 
     /// A peer for an exchange's `turn`, plus the number of addresses that it found dead; `None` while the name has not been
-    /// resolved.
-    pub(super) fn peer(&self, turn: usize) -> Option<Box<HttpPeer>> {
-        Some(Box::new(self.peer_at(self.address(turn)?)))
+    /// resolved. `hop_by_hop`: whether the request has headers that go no further.
+    pub(super) fn peer(&self, turn: usize, hop_by_hop: bool) -> Option<Box<HttpPeer>> {
+        Some(Box::new(self.peer_at(self.address(turn)?, hop_by_hop)))
     }
 
     /// The same for an upgrade request, which needs HTTP/1.1 and a connection of its own.
     pub(super) fn upgrade_peer(&self, turn: usize) -> Option<Box<HttpPeer>> {
-        let mut peer = self.peer_at(self.address(turn)?);
+        let mut peer = self.peer_at(self.address(turn)?, true);
         peer.group_key = self.groups[1];
         peer.options.alpn = ALPN::H1;
         peer.options.custom_l4 = Some(Arc::new(WriterFirst));
@@ -247,7 +248,7 @@ impl Pool {
         clippy::disallowed_methods,
         reason = "a socket address: nothing is resolved and nothing unwrapped"
     )]
-    fn peer_at(&self, address: SocketAddr) -> HttpPeer {
+    fn peer_at(&self, address: SocketAddr, hop_by_hop: bool) -> HttpPeer {
         let Destination {
             tls,
             upgrades,
@@ -276,11 +277,7 @@ impl Pool {
             options.alpn = ALPN::H2H1;
             options.max_h2_streams = 128;
         }
-        options.http_upstream_request_policy = if *upgrades {
-            HttpUpstreamRequestPolicy::standard()
-        } else {
-            HttpUpstreamRequestPolicy::deny_upgrades()
-        };
+        options.http_upstream_request_policy = hops::policy(hop_by_hop, *upgrades);
         peer
     }
 
@@ -403,7 +400,7 @@ mod tests {
     #[test]
     fn an_exchange_tries_each_address_whatever_others_do_meanwhile() {
         let pool = pool("shop.example");
-        assert!(pool.peer(0).is_none() && pool.upgrade_peer(0).is_none());
+        assert!(pool.peer(0, false).is_none() && pool.upgrade_peer(0).is_none());
         let addresses: Vec<SocketAddr> = ["[::1]:80", "127.0.0.1:80"]
             .map(|address| address.parse().unwrap())
             .into();
@@ -411,7 +408,7 @@ mod tests {
         let turns = [pool.turn(), pool.turn()];
         let tried: Vec<_> = [0, 1]
             .iter()
-            .flat_map(|failed| turns.map(|turn| pool.peer(turn + failed).unwrap()))
+            .flat_map(|failed| turns.map(|turn| pool.peer(turn + failed, false).unwrap()))
             .map(|peer| *peer.address().as_inet().unwrap())
             .collect();
         assert_eq!(
@@ -424,15 +421,15 @@ mod tests {
     fn upgrades_have_connections_of_their_own() {
         let (one, other) = (pool("127.0.0.1"), pool("127.0.0.1"));
         let hashes = [
-            one.peer(0).unwrap().reuse_hash(),
+            one.peer(0, false).unwrap().reuse_hash(),
             one.upgrade_peer(0).unwrap().reuse_hash(),
-            other.peer(0).unwrap().reuse_hash(),
+            other.peer(0, false).unwrap().reuse_hash(),
             other.upgrade_peer(0).unwrap().reuse_hash(),
         ];
         for (index, hash) in hashes.iter().enumerate() {
             assert!(!hashes[..index].contains(hash));
         }
-        assert_eq!(one.peer(0).unwrap().reuse_hash(), hashes[0]);
+        assert_eq!(one.peer(0, false).unwrap().reuse_hash(), hashes[0]);
     }
 
     #[tokio::test]
@@ -440,7 +437,7 @@ mod tests {
         let pool = pool("shop.example");
         let address = |last: u8| SocketAddr::from(([10, 0, 0, last], 80));
         let used = || {
-            let peers = (0..pool.len()).map(|turn| pool.peer(turn).unwrap());
+            let peers = (0..pool.len()).map(|turn| pool.peer(turn, false).unwrap());
             let mut used: Vec<_> = peers
                 .map(|peer| *peer.address().as_inet().unwrap())
                 .collect();

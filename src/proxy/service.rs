@@ -21,6 +21,7 @@ use super::context::{Exchange, Replay};
 use super::edit::{edit_answer, edit_request, forget_spelling};
 use super::ending::End;
 use super::headers::{host, protect_personal_answer, set_visitor_cookies};
+use super::hops::has_hop_by_hop;
 use super::replay::{Verdict, verdict};
 use super::rescue::Rescue;
 use super::snapshot::Snapshot;
@@ -169,7 +170,10 @@ impl ProxyHttp for Proxy {
         let turn = ctx.turn.unwrap_or_else(|| rules.pool.turn());
         let upgrade = exchange.is_upgrade_req() && route.upstream != UpstreamRef::Dressipi;
         let peer = match upgrade {
-            false => rules.pool.peer(turn + ctx.attempts),
+            false => {
+                let hop_by_hop = has_hop_by_hop(&exchange.req_header().headers);
+                rules.pool.peer(turn + ctx.attempts, hop_by_hop)
+            }
             true => rules.pool.upgrade_peer(turn + ctx.attempts),
         };
         ctx.turn = Some(turn);
