@@ -39,7 +39,9 @@ use crate::clock::{Clock, SteadyClock, SystemClock};
 use crate::config::{Config, ListenAddress};
 use crate::dressipi::{BuildError, Client, CurrentClient};
 use crate::gate::{Census, GateRules, Gated, GatedParts, Refusal, refused_connections};
-use crate::proxy::{Proxy, ProxyParts, Snapshot, SnapshotError, resolve_forever, resolve_once};
+use crate::proxy::{
+    Present, Proxy, ProxyParts, Snapshot, SnapshotError, resolve_forever, resolve_once,
+};
 use crate::session::{
     FlowRuntime, Keyring, KeyringError, Manager, OpenRedisError, OpenStoreError, Parts, Store,
     StoreSettings, Vault, VaultError,
@@ -335,13 +337,13 @@ async fn start_all(
         });
         let seats = running.workers.places().map(|place| {
             let proxy = Proxy::new(ProxyParts {
-                snapshot: snapshot.clone(),
+                snapshot: Present::new(snapshot.clone()),
                 listener,
                 manager: manager.clone(),
                 spent: spent.clone(),
                 clock: clock.clone(),
                 metrics: metrics.clone(),
-                in_flight: in_flight.clone(),
+                in_flight: in_flight.lane(),
                 access_log: access_log.clone(),
                 draining: draining.clone(),
             });

@@ -1,24 +1,23 @@
 //! What one exchange remembers from phase to phase.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pingora::{Error, ErrorType, Result};
 
 use super::identity::{AnonymousReason, Carries};
 use super::rescue::Rescue;
-use super::snapshot::{RouteRules, Snapshot};
+use super::snapshot::{Pinned, RouteRules};
 use super::tracing::Traced;
 use crate::clock::Timestamp;
 use crate::config::Route;
 use crate::session::Authorized;
-use crate::telemetry::{InFlight, Ticket};
+use crate::telemetry::{Lane, Ticket};
 use crate::visitor::{Arrival, Place, VisitorKey};
 
 /// The context of one exchange.
 pub struct Exchange {
     /// The configuration that it goes by from beginning to end.
-    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) snapshot: Pinned,
     pub(super) begun: Instant,
     /// When it began, on the clock that tokens go by.
     pub(super) now: Timestamp,
@@ -89,12 +88,7 @@ pub(super) enum Replay {
 // === impl Exchange ===
 
 impl Exchange {
-    pub(super) fn new(
-        snapshot: Arc<Snapshot>,
-        begun: Instant,
-        now: Timestamp,
-        in_flight: &InFlight,
-    ) -> Self {
+    pub(super) fn new(snapshot: Pinned, begun: Instant, now: Timestamp, in_flight: &Lane) -> Self {
         Self {
             snapshot,
             begun,

@@ -28,4 +28,4 @@ pub use identity::AnonymousReason;
 pub use peer::{PeerError, resolve_forever, resolve_new, resolve_once};
 pub use recognise::{Recognised, recognise};
 pub use service::{Proxy, ProxyParts};
-pub use snapshot::{Snapshot, SnapshotError};
+pub use snapshot::{Present, Snapshot, SnapshotError};

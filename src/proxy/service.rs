@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{HOST, UPGRADE};
@@ -24,7 +23,7 @@ use super::headers::{host, protect_personal_answer, set_visitor_cookies};
 use super::hops::has_hop_by_hop;
 use super::replay::{Verdict, verdict};
 use super::rescue::Rescue;
-use super::snapshot::Snapshot;
+use super::snapshot::Present;
 use super::telling::tell;
 use super::tracing::Traced;
 use super::{forwarded, route};
@@ -32,16 +31,16 @@ use crate::clock::Clock;
 use crate::config::{Credentials, UpstreamRef};
 use crate::gate::{Line, Refusal, is_http2_offer, judge_http2, refused_by_marker};
 use crate::session::Manager;
-use crate::telemetry::{AccessLog, InFlight, Metrics};
+use crate::telemetry::{AccessLog, Lane, Metrics};
 use crate::visitor::Spent;
 
-/// One listener's proxy.
+/// One listener's proxy on one worker.
 pub struct Proxy(pub(super) ProxyParts);
 
 /// What a proxy is made of.
 pub struct ProxyParts {
     /// The present configuration.
-    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    pub snapshot: Present,
     /// Which of its listeners this is.
     pub listener: usize,
     /// Visitor sessions.
@@ -52,8 +51,8 @@ pub struct ProxyParts {
     pub clock: Arc<dyn Clock>,
     /// Counters.
     pub metrics: Arc<Metrics>,
-    /// The count of exchanges in flight.
-    pub in_flight: InFlight,
+    /// Where exchanges in flight are counted.
+    pub in_flight: Lane,
     /// Where access lines go.
     pub access_log: AccessLog,
     /// Set when the process is on its way out.
@@ -104,7 +103,7 @@ impl ProxyHttp for Proxy {
     fn new_ctx(&self) -> Box<Exchange> {
         let begun = Instant::now();
         let now = self.0.clock.at(begun);
-        let snapshot = self.0.snapshot.load_full();
+        let snapshot = self.0.snapshot.pin();
         Box::new(Exchange::new(snapshot, begun, now, &self.0.in_flight))
     }
 

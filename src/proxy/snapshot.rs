@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::{HeaderName, HeaderValue};
 
 use super::headers::{HeaderNames, HeaderRules};
@@ -38,6 +39,16 @@ pub struct Snapshot {
     pools: Vec<Arc<Pool>>,
 }
 
+/// The present snapshot, as one worker holds it. How many exchanges pin it is counted for each worker: one count for all of them would be
+/// written to by every request on every processor.
+pub struct Present {
+    shared: Arc<ArcSwap<Snapshot>>,
+    own: ArcSwap<Arc<Snapshot>>,
+}
+
+/// The snapshot that an exchange goes by.
+pub(super) type Pinned = Arc<Arc<Snapshot>>;
+
 /// The rules of one listener.
 pub(super) struct ListenerRules {
     pub(super) sources: Vec<VisitorSource>,
@@ -45,6 +56,28 @@ pub(super) struct ListenerRules {
     pub(super) trusted_proxies: TrustedProxies,
     /// What clients speak here, `http` or `https`.
     pub(super) scheme: HeaderValue,
+}
+
+impl Present {
+    /// What `shared` holds from time to time.
+    pub fn new(shared: Arc<ArcSwap<Snapshot>>) -> Self {
+        Self {
+            own: ArcSwap::from_pointee(shared.load_full()),
+            shared,
+        }
+    }
+
+    /// The snapshot of this moment.
+    pub(super) fn pin(&self) -> Pinned {
+        let shared = self.shared.load();
+        let own = self.own.load_full();
+        if Arc::ptr_eq(&shared, &own) {
+            return own;
+        }
+        let own = Arc::new(Arc::clone(&shared));
+        self.own.store(own.clone());
+        own
+    }
 }
 
 impl ListenerRules {

@@ -11,11 +11,10 @@ use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
+    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
-use super::exemplars::{Exemplars, RouteExemplars};
+use super::requests::{Requests, Route};
 use super::totals::Totals;
 use crate::clock::Timestamp;
 use crate::session::{Call, LeaseEvent, Note, Observer, StoreCall, Unavailable};
@@ -25,8 +24,7 @@ use crate::trace::TraceId;
 pub struct Metrics {
     registry: Registry,
     start: IntGauge,
-    requests: IntCounterVec,
-    duration: HistogramVec,
+    requests: Requests,
     unrouted: IntCounter,
     refused: IntCounterVec,
     connections_refused: IntCounterVec,
@@ -42,7 +40,6 @@ pub struct Metrics {
     access_lines_dropped: IntCounter,
     trace_spans: IntCounterVec,
     trace_retries: IntCounter,
-    exemplars: Exemplars,
     rejections: IntCounterVec,
     oauth_calls: IntCounterVec,
     oauth_duration: HistogramVec,
@@ -71,17 +68,8 @@ struct Gauges {
 }
 
 /// The counters of one route, looked up once.
-pub struct RouteMetrics {
-    /// By hundreds of the status; 0: the client was gone.
-    classes: [IntCounter; 6],
-    duration: Histogram,
-    exemplars: Arc<RouteExemplars>,
-}
+pub struct RouteMetrics(Arc<Route>);
 
-const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
-const REQUEST_BUCKETS: [f64; 12] = [
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
-];
 const CALL_BUCKETS: [f64; 10] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 const STORE_BUCKETS: [f64; 9] = [
     0.000_05, 0.000_25, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0,
@@ -102,8 +90,13 @@ impl Registrar<'_> {
         collector
     }
 
+    fn named<'a>(name: &str, help: &'a str) -> (String, &'a str) {
+        (format!("dressipi_sidecar_{name}"), help)
+    }
+
     fn opts(name: &str, help: &str) -> Opts {
-        Opts::new(format!("dressipi_sidecar_{name}"), help)
+        let (name, help) = Self::named(name, help);
+        Opts::new(name, help)
     }
 
     fn counter(&self, name: &str, help: &str) -> IntCounter {
@@ -138,8 +131,10 @@ impl Metrics {
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let metrics = Self {
             start: new.gauge("start_time_seconds", "When the process began, in seconds since 1970."),
-            requests: new.counters("requests_total", "Requests by route, upstream and status class.", &["route", "upstream", "class"]),
-            duration: new.histograms("request_duration_seconds", "From a request's header to the end of its answer.", &["route", "upstream"], &REQUEST_BUCKETS),
+            requests: new.keep(Ok(Requests::new(
+                Registrar::named("requests_total", "Requests by route, upstream and status class."),
+                Registrar::named("request_duration_seconds", "From a request's header to the end of its answer."),
+            ))),
             unrouted: new.counter("unrouted_requests_total", "Requests that no route takes, answered 404."),
             refused: new.counters("refused_requests_total", "Requests that are malformed, ambiguous, too large or too slow, and were not forwarded, by reason.", &["reason"]),
             connections_refused: new.counters("refused_connections_total", "Connections that were closed before their first request: there were too many, or TLS was not agreed upon in time or at all.", &["limit"]),
@@ -155,7 +150,6 @@ impl Metrics {
             access_lines_dropped: new.counter("access_lines_dropped_total", "Access log lines that were dropped because standard error did not take them fast enough."),
             trace_spans: new.counters("trace_spans_total", "Spans: exported, rejected by the collector, failed because it did not answer, or dropped because too many waited.", &["result"]),
             trace_retries: new.counter("trace_export_retries_total", "Times that the same spans were sent once more, since the collector could not take them."),
-            exemplars: Exemplars::default(),
             rejections: new.counters("token_rejections_total", "Answers 401 and 403 to a visitor's token, and whether another token was fetched for it.", &["action"]),
             oauth_calls: new.counters("oauth_calls_total", "OAuth calls to Dressipi by kind and result. Each `authorize` with result `ok` made a profile.", &["call", "result"]),
             oauth_duration: new.histograms("oauth_call_duration_seconds", "How long OAuth calls take.", &["call"], &CALL_BUCKETS),
@@ -186,12 +180,7 @@ impl Metrics {
 
     /// The counters of a route.
     pub fn route(&self, route: &str, upstream: &str) -> RouteMetrics {
-        RouteMetrics {
-            classes: CLASSES
-                .map(|class| self.requests.with_label_values(&[route, upstream, class])),
-            duration: self.duration.with_label_values(&[route, upstream]),
-            exemplars: self.exemplars.of(route, upstream, &REQUEST_BUCKETS),
-        }
+        RouteMetrics(self.requests.of(route, upstream))
     }
 
     /// The process began at `now`.
@@ -364,15 +353,11 @@ impl Observer for Metrics {
 impl RouteMetrics {
     /// A request that ended with `status`, or whose client was gone.
     pub fn exchange(&self, status: Option<StatusCode>, took: Duration) {
-        let class = status.map_or(0, |status| usize::from(status.as_u16() / 100));
-        if let Some(counter) = self.classes.get(class) {
-            counter.inc();
-        }
-        self.duration.observe(took.as_secs_f64());
+        self.0.exchange(status, took);
     }
 
     /// The trace of such a request, if it has one.
     pub fn exemplar(&self, trace: TraceId, took: Duration) {
-        self.exemplars.note(trace, took);
+        self.0.exemplar(trace, took);
     }
 }

@@ -7,13 +7,15 @@ mod in_flight;
 mod logs;
 mod metrics;
 mod openmetrics;
+mod requests;
+mod shards;
 mod totals;
 mod traces;
 mod witness;
 
 pub use access::{AccessLine, AccessLog, AccessLogGuard};
 pub use history::{History, LOOK_INTERVAL, SPAN, Step};
-pub use in_flight::{InFlight, Ticket};
+pub use in_flight::{InFlight, Lane, Ticket};
 pub use logs::{LogError, init_logs, log_filter, log_level, set_log_level};
 pub use metrics::{Exposition, Metrics, Reading, RouteMetrics};
 pub use totals::{Answered, Totals};

@@ -55,7 +55,9 @@ impl Metrics {
             let labels = metric.get_label();
             let value = |wanted| labels.iter().find(|label| label.name() == wanted);
             let (route, upstream) = (value("route")?, value("upstream")?);
-            let found = self.exemplars.find(route.value(), upstream.value(), bucket);
+            let found = self
+                .requests
+                .exemplar(route.value(), upstream.value(), bucket);
             found.filter(|_| name.ends_with("_request_duration_seconds"))
         };
         Exposition {
