@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -230,7 +230,8 @@ async fn start_all(
     traces.replace(tracer.clone());
     let snapshot = Arc::new(ArcSwap::from_pointee(snapshot.traced(tracer)));
 
-    let handed_over = Arc::new(AtomicBool::new(false));
+    // Until it serves, the files of Unix-domain sockets are a predecessor's.
+    let handed_over = Arc::new(AtomicBool::new(taken.is_some()));
     let (mut sockets, mut offered) = (Vec::new(), Vec::new());
     for (index, listener) in config.listeners.iter().enumerate() {
         let key = format!("listeners[{index}].address");
@@ -279,10 +280,12 @@ async fn start_all(
         })));
         following.push(tls.map(|(tls, files)| reload::follow_files(tls, files)));
     }
+    let presents = Arc::new(Mutex::new(Vec::new()));
     let config_state = ConfigState::new(config.clone(), clock.now());
     let reloader = Reloader::new(ReloaderParts {
         config: config_state.clone(),
         snapshot: snapshot.clone(),
+        presents: presents.clone(),
         gates: gates.clone(),
         following,
         client,
@@ -336,8 +339,10 @@ async fn start_all(
             Socket::Unix(..) => config.listeners[listener].address.clone(),
         });
         let seats = running.workers.places().map(|place| {
+            let present = Arc::new(Present::new(snapshot.clone()));
+            presents.lock().push(present.clone());
             let proxy = Proxy::new(ProxyParts {
-                snapshot: Present::new(snapshot.clone()),
+                snapshot: present,
                 listener,
                 manager: manager.clone(),
                 spent: spent.clone(),
@@ -356,7 +361,12 @@ async fn start_all(
             let app = Gated::new(http_proxy(proxy, config), gate);
             (place.clone(), Arc::new(app))
         });
-        let accept = accept(socket, seats.collect(), shutdown.clone());
+        socket.set_mode().map_err(|source| StartError::Bind {
+            key: format!("listeners[{listener}].socket_mode"),
+            address: config.listeners[listener].address.clone(),
+            source,
+        })?;
+        let accept = accept(socket, seats.collect(), shutdown.clone(), closing.clone());
         let ear = running.workers.place(listener).runtime();
         running.listeners.spawn_on(accept, ear);
     }
@@ -413,6 +423,7 @@ async fn start_all(
             set_clock(&steady, &*store).await;
         }
     });
+    running.handed_over.store(false, Ordering::Relaxed);
     Ok(running)
 }
 
@@ -453,10 +464,7 @@ async fn set_clock(clock: &SteadyClock, store: &dyn Store) {
 fn http_proxy(proxy: Proxy, config: &Config) -> HttpProxy<Proxy> {
     let conf = ServerConf {
         threads: 1,
-        upstream_keepalive_pool_size: config
-            .server
-            .keepalive_pool
-            .div_ceil(config.server.threads.max(1)),
+        upstream_keepalive_pool_size: config.server.keepalive_pool,
         max_retries: ATTEMPTS,
         ..ServerConf::default()
     };
@@ -529,6 +537,8 @@ impl Running {
         let drained = async {
             while self.listeners.join_next().await.is_some() {}
             self.in_flight.emptied().await;
+            // Of an answer over HTTP/2 the last bytes may be on their way when its exchange is over.
+            self.serve_last().await;
         };
         let _ = tokio::time::timeout(server.drain_timeout, drained).await;
         let cut_off = self.in_flight.count();

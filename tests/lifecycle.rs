@@ -1,5 +1,6 @@
 //! How the process begins and ends: what it tells systemd, Kubernetes and whoever asks, and what a drain waits for.
 
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Stdio;
@@ -222,7 +223,7 @@ async fn one_process_takes_the_place_of_another_and_nobody_is_refused() {
         .replace("drain_delay = \"0s\"", "drain_delay = \"1s\"")
         .replace("[log]", "[log]\nformat = \"json\"");
     let config = folder.path().join("sidecar.toml");
-    std::fs::write(&config, text).unwrap();
+    std::fs::write(&config, &text).unwrap();
     let start = |upgrade: bool| {
         let config = config.clone();
         tokio::task::spawn_blocking(move || {
@@ -266,8 +267,39 @@ async fn one_process_takes_the_place_of_another_and_nobody_is_refused() {
         })
     });
     let clients: Vec<_> = clients.collect();
+
+    // A successor that cannot start leaves everything as it was.
+    let in_use = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let broken = folder.path().join("broken.toml");
+    let address = in_use.local_addr().unwrap();
+    std::fs::write(
+        &broken,
+        format!("{text}\n[[listeners]]\naddress = \"{address}\"\n"),
+    )
+    .unwrap();
+    let mut command = Process::command();
+    let failing = command
+        .args(["serve", "--upgrade", "--config"])
+        .arg(&broken);
+    let output = tokio::task::block_in_place(|| failing.output()).unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        !output.status.success() && said.contains("cannot be listened on"),
+        "{said}"
+    );
+    assert!(socket.exists(), "the predecessor serves on it");
+
+    let mode = || std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777;
+    assert_ne!(mode(), 0o600);
+    let unix = format!("address = \"unix:{}\"", socket.display());
+    std::fs::write(
+        &config,
+        text.replace(&unix, &format!("{unix}\nsocket_mode = \"0600\"")),
+    )
+    .unwrap();
     for _ in 0..3 {
         let successor = start(true).await.unwrap();
+        assert_eq!(mode(), 0o600, "as the successor has it");
         assert_eq!(successor.addresses, addresses);
         let before = std::mem::replace(&mut process, successor);
         let (status, log) = tokio::task::spawn_blocking(|| before.wait()).await.unwrap();
@@ -370,7 +402,7 @@ async fn each_worker_is_a_thread_and_those_beside_them_give_way() {
     let mut command = Process::command();
     command.env("SIDECAR__SERVER__THREADS", "3");
     let process = tokio::task::block_in_place(|| Process::serve_with(command, &config, 2, &[]));
-    // A visitor's first request, and one of somebody whose cookie has to be looked up: every kind of thread is at work.
+    // Every kind of thread is at work: the store was read at the start already.
     let url = format!("http://{}{TOP}", process.addresses[0]);
     let answer = client().get(&url).send().await.unwrap();
     assert_eq!(answer.status(), 200);

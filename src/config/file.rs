@@ -552,7 +552,7 @@ pub(crate) struct Server {
     pub(crate) drain_timeout: Option<Span>,
     /// How long a client may be silent while it sends a request. Default: `60s`.
     pub(crate) client_timeout: Option<Span>,
-    /// Idle connections to upstreams that are kept, in all. Default: `128`.
+    /// Idle connections to upstreams that each worker keeps. Default: `128`.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(crate) keepalive_pool: Option<u64>,
     /// How often the host names of upstreams are resolved anew. Default: `30s`.

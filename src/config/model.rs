@@ -317,7 +317,7 @@ pub struct Server {
     pub drain_timeout: Duration,
     /// How long a client may be silent while it sends a request.
     pub client_timeout: Duration,
-    /// Idle upstream connections kept, in all.
+    /// Idle upstream connections that each worker keeps.
     pub keepalive_pool: usize,
     /// How often upstream host names are resolved anew.
     pub resolve_interval: Duration,

@@ -89,8 +89,7 @@ impl<A: ServerApp + Send + Sync + 'static> Gated<A> {
         };
         let client = match Client::new(accepted, tls.is_some()) {
             Ok(client) => client,
-            // It has hung up already.
-            Err(error) => return tracing::debug!(%error, "a connection cannot be served"),
+            Err(error) => return tracing::error!(%error, "a connection cannot be served"),
         };
         let stream: Stream = match tls {
             None => Box::new(client),

@@ -40,7 +40,7 @@ pub struct Proxy(pub(super) ProxyParts);
 /// What a proxy is made of.
 pub struct ProxyParts {
     /// The present configuration.
-    pub snapshot: Present,
+    pub snapshot: Arc<Present>,
     /// Which of its listeners this is.
     pub listener: usize,
     /// Visitor sessions.

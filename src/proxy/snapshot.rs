@@ -69,12 +69,20 @@ impl Present {
 
     /// The snapshot of this moment.
     pub(super) fn pin(&self) -> Pinned {
-        let shared = self.shared.load();
         let own = self.own.load_full();
-        if Arc::ptr_eq(&shared, &own) {
-            return own;
+        match Arc::ptr_eq(&self.shared.load(), &own) {
+            true => own,
+            false => self.renewed(),
         }
-        let own = Arc::new(Arc::clone(&shared));
+    }
+
+    /// Lets go of a snapshot that has been replaced.
+    pub fn refresh(&self) {
+        self.renewed();
+    }
+
+    fn renewed(&self) -> Pinned {
+        let own = Arc::new(self.shared.load_full());
         self.own.store(own.clone());
         own
     }

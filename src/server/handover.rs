@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -67,12 +67,16 @@ const START_PATIENCE: Duration = Duration::from_secs(120);
 const STARTED: u8 = b'1';
 
 /// The socket's file, which goes with the offer: not where a successor has put its own in its place.
-struct OfferFile(Option<PathBuf>);
+struct OfferFile {
+    path: PathBuf,
+    /// Which file it is.
+    inode: u64,
+}
 
 /// Sockets that a successor can have, for as long as this is there.
 pub struct Offer {
     listener: tokio::net::UnixListener,
-    file: OfferFile,
+    _file: OfferFile,
     sockets: Arc<Sockets>,
     /// Set when a successor has them.
     handed_over: Arc<AtomicBool>,
@@ -85,28 +89,35 @@ impl Offer {
         sockets: Arc<Sockets>,
         handed_over: Arc<AtomicBool>,
     ) -> io::Result<Self> {
+        let listener = bind(path)?;
+        let file = OfferFile {
+            path: path.to_owned(),
+            inode: std::fs::symlink_metadata(path)?.ino(),
+        };
         Ok(Self {
-            listener: bind(path)?,
-            file: OfferFile(Some(path.to_owned())),
+            listener,
+            _file: file,
             sockets,
             handed_over,
         })
     }
 
     /// Returns when a successor serves with them: it is time to stop.
-    pub async fn taken(mut self) -> io::Result<()> {
+    pub async fn taken(self) -> io::Result<()> {
         loop {
             let (stream, _) = self.listener.accept().await?;
             let stream = stream.into_std()?;
             stream.set_nonblocking(false)?;
-            let sockets = self.sockets.clone();
+            let (sockets, handed_over) = (self.sockets.clone(), self.handed_over.clone());
+            let hand = move || {
+                hand(stream, &sockets)?;
+                // Even if nobody waits for this any more, since a signal came meanwhile.
+                handed_over.store(true, Ordering::Relaxed);
+                Ok::<_, io::Error>(())
+            };
             // A successor may take its time.
-            match tokio::task::spawn_blocking(move || hand(stream, &sockets)).await {
-                Ok(Ok(())) => {
-                    self.file.0 = None;
-                    self.handed_over.store(true, Ordering::Relaxed);
-                    return Ok(());
-                }
+            match tokio::task::spawn_blocking(hand).await {
+                Ok(Ok(())) => return Ok(()),
                 Ok(Err(error)) => {
                     tracing::error!(%error, "a successor did not start; this process serves on");
                 }
@@ -132,8 +143,9 @@ fn bind(path: &Path) -> io::Result<tokio::net::UnixListener> {
 
 impl Drop for OfferFile {
     fn drop(&mut self) {
-        if let Some(path) = &self.0 {
-            let _ = std::fs::remove_file(path);
+        let found = std::fs::symlink_metadata(&self.path);
+        if found.is_ok_and(|found| found.ino() == self.inode) {
+            let _ = std::fs::remove_file(&self.path);
         }
     }
 }

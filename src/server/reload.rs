@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Listener, Problems, needs_restart};
 use crate::dressipi::{Client, CurrentClient};
 use crate::gate::{Census, GateRules, Tls};
-use crate::proxy::{Snapshot, resolve_new};
+use crate::proxy::{Present, Snapshot, resolve_new};
 use crate::secret::Secret;
 use crate::session::{Keyring, Vault};
 use crate::telemetry::{Metrics, Tracer, Traces, set_log_level};
@@ -30,6 +30,8 @@ pub struct Reloader(Arc<Inner>);
 pub(super) struct ReloaderParts {
     pub(super) config: ConfigState,
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
+    /// What holds it for each worker and listener.
+    pub(super) presents: Arc<Mutex<Vec<Arc<Present>>>>,
     /// By listener.
     pub(super) gates: Vec<Arc<ArcSwap<GateRules>>>,
     /// What follows the certificate files, by listener.
@@ -54,6 +56,7 @@ struct Inner {
 
 struct Swapped {
     snapshot: Arc<ArcSwap<Snapshot>>,
+    presents: Arc<Mutex<Vec<Arc<Present>>>>,
     gates: Vec<Arc<ArcSwap<GateRules>>>,
     client: Arc<CurrentClient>,
     vault: Vault,
@@ -104,6 +107,7 @@ impl Reloader {
             turn: tokio::sync::Mutex::new(()),
             parts: Swapped {
                 snapshot: parts.snapshot,
+                presents: parts.presents,
                 gates: parts.gates,
                 client: parts.client,
                 vault: parts.vault,
@@ -215,6 +219,8 @@ impl Reloader {
         parts.client.replace(client);
         snapshot.count_client_certificates(&parts.metrics, Some(&parts.snapshot.load()));
         parts.snapshot.store(snapshot);
+        // Where nobody asks for anything, too, the one before is let go, with its secrets.
+        parts.presents.lock().iter().for_each(|each| each.refresh());
         parts.traces.replace(tracer);
         let limits = &config.limits;
         parts

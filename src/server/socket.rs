@@ -19,8 +19,8 @@ use crate::gate::Accepted;
 /// A socket that is listened on.
 pub(super) enum Socket {
     Tcp(TcpListener, SocketAddr),
-    /// The file goes with it.
-    Unix(UnixListener, SocketFile),
+    /// The file goes with it, and has that mode.
+    Unix(UnixListener, SocketFile, u32),
 }
 
 /// The file of a Unix-domain socket, which is removed when nobody listens any more: not where a successor does.
@@ -53,7 +53,7 @@ impl Socket {
                     None => bind_unix(path, *mode)?,
                 };
                 let file = SocketFile(path.clone(), kept.clone());
-                Ok(Self::Unix(listener, file))
+                Ok(Self::Unix(listener, file, *mode))
             }
         }
     }
@@ -62,7 +62,17 @@ impl Socket {
     pub(super) fn duplicate(&self) -> io::Result<OwnedFd> {
         match self {
             Self::Tcp(listener, _) => listener.as_fd().try_clone_to_owned(),
-            Self::Unix(listener, _) => listener.as_fd().try_clone_to_owned(),
+            Self::Unix(listener, ..) => listener.as_fd().try_clone_to_owned(),
+        }
+    }
+
+    /// Gives its file the mode that it is to have: a predecessor's may have had another one.
+    pub(super) fn set_mode(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(..) => Ok(()),
+            Self::Unix(_, file, mode) => {
+                fs::set_permissions(&file.0, Permissions::from_mode(*mode))
+            }
         }
     }
 
@@ -72,8 +82,9 @@ impl Socket {
             Self::Tcp(listener, address) => {
                 Self::Tcp(TcpListener::from_std(listener.into_std()?)?, address)
             }
-            Self::Unix(listener, file) => {
-                Self::Unix(UnixListener::from_std(listener.into_std()?)?, file)
+            Self::Unix(listener, file, mode) => {
+                let listener = UnixListener::from_std(listener.into_std()?)?;
+                Self::Unix(listener, file, mode)
             }
         })
     }
@@ -85,7 +96,7 @@ impl Socket {
                 let (stream, peer) = listener.accept().await?;
                 Accepted::Tcp(stream.into_std()?, peer)
             }
-            Self::Unix(listener, _) => Accepted::Unix(listener.accept().await?.0.into_std()?),
+            Self::Unix(listener, ..) => Accepted::Unix(listener.accept().await?.0.into_std()?),
         })
     }
 }

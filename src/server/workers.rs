@@ -44,7 +44,7 @@ pub(super) type Seat<A> = (Workplace, Arc<Gated<A>>);
 /// A connection that a worker has.
 struct Served(Arc<AtomicUsize>);
 
-/// How long nothing is accepted where the process may not have more descriptors, or the system has no memory.
+/// How long nothing is accepted after an error that is no client's: where the process may not have more descriptors, say.
 const PAUSE: Duration = Duration::from_millis(100);
 
 // === impl Workers ===
@@ -104,11 +104,13 @@ impl Drop for Served {
     }
 }
 
-/// Accepts the connections of one listener until `shutdown`, and has each served on the worker with the fewest. Runs on one of them.
+/// Accepts the connections of one listener until `shutdown`, and has each served on the worker with the fewest. Connections between two
+/// requests go on until `closing`. Runs on one of the workers.
 pub(super) async fn accept<A: ServerApp + Send + Sync + 'static>(
     socket: Socket,
     seats: Vec<Seat<A>>,
     mut shutdown: watch::Receiver<bool>,
+    mut closing: watch::Receiver<bool>,
 ) {
     let socket = match socket.moved_here() {
         Ok(socket) => socket,
@@ -122,7 +124,7 @@ pub(super) async fn accept<A: ServerApp + Send + Sync + 'static>(
         let accepted = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                if is_exhausted(&error) {
+                if !is_of_one_connection(&error) {
                     tracing::error!(%error, "no connection can be accepted for the moment");
                     pingora::time::sleep(PAUSE).await;
                 }
@@ -139,6 +141,8 @@ pub(super) async fn accept<A: ServerApp + Send + Sync + 'static>(
         });
     }
     drop(socket);
+    // Whoever was accepted last has the time to ask: `close` ends what waits for a request. An error: whoever would say so is gone.
+    let _ = closing.wait_for(|close| *close).await;
     for (_, app) in &seats {
         app.close().await;
     }
@@ -149,10 +153,23 @@ fn least_busy<T>(seats: &[(Workplace, T)]) -> Option<&(Workplace, T)> {
     seats.iter().min_by_key(connections)
 }
 
-/// Whether something is used up, so that to try again at once would be of no use; other errors are a client's (accept(2)).
-fn is_exhausted(error: &io::Error) -> bool {
-    let used_up = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-    Errno::from_io_error(error).is_some_and(|error| used_up.contains(&error))
+/// Whether an error is that of the connection that would have been accepted, and says nothing of the next one (accept(2)).
+fn is_of_one_connection(error: &io::Error) -> bool {
+    let theirs = [
+        Errno::CONNABORTED,
+        Errno::PROTO,
+        Errno::INTR,
+        Errno::AGAIN,
+        Errno::PERM,
+        Errno::NETDOWN,
+        Errno::NOPROTOOPT,
+        Errno::HOSTDOWN,
+        Errno::NONET,
+        Errno::HOSTUNREACH,
+        Errno::OPNOTSUPP,
+        Errno::NETUNREACH,
+    ];
+    Errno::from_io_error(error).is_some_and(|error| theirs.contains(&error))
 }
 
 #[cfg(test)]
@@ -196,6 +213,7 @@ mod tests {
         workers: Workers,
         address: SocketAddr,
         stop: watch::Sender<bool>,
+        _close: watch::Sender<bool>,
     }
 
     fn limits() -> Limits {
@@ -216,7 +234,7 @@ mod tests {
             panic!("another kind of socket");
         };
         let address = *address;
-        let (_, closing) = watch::channel(false);
+        let (close, closing) = watch::channel(false);
         let seats = workers.places().map(|place| {
             let parts = GatedParts {
                 rules: Arc::new(ArcSwap::from_pointee(GateRules {
@@ -231,12 +249,13 @@ mod tests {
             (place.clone(), Arc::new(Gated::new(NamesItsThread, parts)))
         });
         let (stop, stopped) = watch::channel(false);
-        let accept = accept(socket, seats.collect(), stopped);
+        let accept = accept(socket, seats.collect(), stopped, closing);
         workers.place(0).runtime().spawn(accept);
         Fixture {
             workers,
             address,
             stop,
+            _close: close,
         }
     }
 
@@ -321,10 +340,10 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_used_up_makes_it_pause() {
-        let of = |errno: Errno| is_exhausted(&io::Error::from(errno));
-        assert!(of(Errno::MFILE) && of(Errno::NFILE) && of(Errno::NOMEM));
-        assert!(!of(Errno::CONNABORTED) && !of(Errno::PERM));
-        assert!(!is_exhausted(&io::Error::other("no error of the system's")));
+    fn it_pauses_unless_the_error_is_a_clients() {
+        let of = |errno: Errno| is_of_one_connection(&io::Error::from(errno));
+        assert!(of(Errno::CONNABORTED) && of(Errno::PERM));
+        assert!(!of(Errno::MFILE) && !of(Errno::NOMEM) && !of(Errno::ACCESS));
+        assert!(!is_of_one_connection(&io::Error::other("not the system's")));
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::redb_file::DatabaseFile;
 use super::redb_file::OpenStoreError;
 use super::redb_readers::Readers;
-use super::redb_shared::Shared;
+use super::redb_shared::{Failure, Shared};
 use super::redb_tables;
 use super::redb_writer::{Job, QUEUE, Reply, Writer};
 use super::store::{
@@ -93,7 +93,7 @@ impl RedbStore {
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
-    /// Runs `read` in a read transaction, off the runtime's workers.
+    /// Runs `read`, which is short, in a read transaction on one of the readers.
     async fn read<T: Send + 'static>(
         &self,
         operation: &'static str,
@@ -105,19 +105,50 @@ impl RedbStore {
             // Nobody may wait any more.
             let _ = to.send(shared.read(read));
         });
-        self.readers
-            .submit(&self.shared, read)
-            .map_err(|source| StoreError::Unavailable {
-                operation,
-                source: Box::new(source),
-            })?;
-        let source = match answer.await.map_err(|_| StoreError::Closed)? {
-            Ok(value) => return Ok(value),
-            Err(failure) => Box::new(failure),
-        };
-        // The writer mends the database. A full queue is no matter: then it is about to find out by itself.
-        let _ = self.sender()?.try_send(Job::Heal);
-        Err(StoreError::Unavailable { operation, source })
+        let started = self.readers.submit(&self.shared, read);
+        match (started, answer.await) {
+            (Ok(()), Ok(outcome)) => self.judged(operation, outcome),
+            (Err(source), _) => Err(unavailable(operation, source)),
+            // The thread that should have helped could not be started, for somebody else.
+            (_, Err(gone)) => Err(unavailable(operation, gone)),
+        }
+    }
+
+    /// The same for what reads many records: on a thread of its own, so that nobody's look waits for it.
+    async fn read_at_length<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        read: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.sender()?;
+        let shared = self.shared.clone();
+        let outcome = tokio::task::spawn_blocking(move || shared.read(read)).await;
+        match outcome {
+            Ok(outcome) => self.judged(operation, outcome),
+            Err(ended) => Err(unavailable(operation, ended)),
+        }
+    }
+
+    fn judged<T>(
+        &self,
+        operation: &'static str,
+        outcome: Result<T, Failure>,
+    ) -> Result<T, StoreError> {
+        outcome.or_else(|failure| {
+            // The writer mends the database. A full queue is no matter: then it is about to find out by itself.
+            let _ = self.sender()?.try_send(Job::Heal);
+            Err(unavailable(operation, failure))
+        })
+    }
+}
+
+fn unavailable(
+    operation: &'static str,
+    source: impl std::error::Error + Send + Sync + 'static,
+) -> StoreError {
+    StoreError::Unavailable {
+        operation,
+        source: Box::new(source),
     }
 }
 
@@ -167,7 +198,7 @@ impl Store for RedbStore {
         now: Timestamp,
     ) -> Result<Page, StoreError> {
         let after = cursor.map(|cursor| cursor.after()).transpose()?;
-        self.read("scan", move |txn| redb_tables::page(txn, after, limit, now))
+        self.read_at_length("scan", move |txn| redb_tables::page(txn, after, limit, now))
             .await
     }
 
@@ -177,14 +208,14 @@ impl Store for RedbStore {
         limit: usize,
         now: Timestamp,
     ) -> Result<Vec<Found>, StoreError> {
-        self.read("list", move |txn| redb_tables::list(txn, &keys, limit, now))
+        self.read_at_length("list", move |txn| redb_tables::list(txn, &keys, limit, now))
             .await
     }
 
     async fn sweep(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
         // Found by a reader, in the writer's way only to be removed.
         let expired = self
-            .read("sweep", move |txn| redb_tables::expired(txn, now, limit))
+            .read_at_length("sweep", move |txn| redb_tables::expired(txn, now, limit))
             .await?;
         let mut forgotten = 0;
         for keys in expired.chunks(SWEEP_CHUNK) {

@@ -66,7 +66,7 @@ impl Quantity {
             Self::Pss => "memory, KiB (Pss)",
             Self::Descriptors => "file descriptors",
             Self::Threads => "threads",
-            Self::ProxyTasks => "tasks, proxy",
+            Self::ProxyTasks => "tasks, proxy and main",
             Self::OauthTasks => "tasks, oauth",
             Self::Connections => "connections of clients",
             Self::Flows => "flows",
@@ -106,7 +106,10 @@ impl Sample {
             Quantity::Pss => number(&rollup, "Pss:"),
             Quantity::Descriptors => descriptors as f64,
             Quantity::Threads => number(&status, "Threads:"),
-            Quantity::ProxyTasks => gauge("runtime_tasks", &["runtime=\"proxy\""]),
+            Quantity::ProxyTasks => {
+                gauge("runtime_tasks", &["runtime=\"proxy\""])
+                    + gauge("runtime_tasks", &["runtime=\"main\""])
+            }
             Quantity::OauthTasks => gauge("runtime_tasks", &["runtime=\"oauth\""]),
             Quantity::Connections => gauge("open_connections", &[]),
             Quantity::Flows => gauge("flows_in_flight", &[]),

@@ -19,7 +19,7 @@
 //! - an upstream that is gone, resets or hangs; OAuth errors and time-outs, answers that are lost, tokens that are rejected (`trouble.rs`).
 //!
 //! **A steady state.** More visitors come in the warm-up than the cache holds, sessions that are not used expire and are swept, and the
-//! configuration goes round: whatever is bounded is full when measuring begins. The warm-up is a third of the time, five minutes at most.
+//! configuration goes round: whatever is bounded is full when measuring begins. The warm-up is a third of the time, a quarter of an hour at most.
 //!
 //! **What is judged.** Each second the memory, descriptors and threads as the system tells them, and tasks, connections, sessions and
 //! so on as the sidecar does. Memory is judged by its slope (`fit.rs`): the run fails where even the lower end of what is likely is

@@ -53,8 +53,9 @@ pub struct Scale {
     pub bound: f64,
 }
 
-/// The longest warm-up.
-const WARM_UP: Duration = Duration::from_secs(300);
+/// The longest warm-up. What is in use is level after two minutes, but for ten more the allocator has more and more pages for each thread
+/// and size that are only partly in use.
+const WARM_UP: Duration = Duration::from_secs(900);
 /// From so many minutes on the bound is that of a long run.
 const LONG: f64 = 30.0;
 /// Twenty-odd seconds are a look and no fit: this finds what loses a kibibyte with each request.
