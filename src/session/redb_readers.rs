@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
@@ -18,11 +19,13 @@ const EACH: usize = 4;
 const MOST: usize = 32;
 /// How many reads wait for each thread that is at work before another one helps.
 const PATIENCE: usize = 4;
+/// How long one that has helped stays: it keeps some megabytes of the allocator's.
+const STAY: Duration = Duration::from_secs(10);
 
 /// A read, with whom to tell. It must not panic.
 pub(super) type Read = Box<dyn FnOnce(&Shared) + Send>;
 
-/// Threads that are started when they are needed, and end with this.
+/// Threads that are started when they are needed. All but one end when they have not been needed for a while, and that one with this.
 #[derive(Debug)]
 pub(super) struct Readers {
     queue: Arc<Queue>,
@@ -39,6 +42,7 @@ struct State {
     /// Those that sleep and whom nobody has woken yet.
     idle: usize,
     most: usize,
+    stay: Duration,
     ended: bool,
 }
 
@@ -60,15 +64,16 @@ fn most() -> usize {
 
 impl Readers {
     pub(super) fn new() -> Self {
-        Self::with_most(most())
+        Self::with(most(), STAY)
     }
 
-    fn with_most(most: usize) -> Self {
+    fn with(most: usize, stay: Duration) -> Self {
         let state = State {
             waiting: VecDeque::new(),
             threads: 0,
             idle: 0,
             most,
+            stay,
             ended: false,
         };
         let queue = Queue {
@@ -145,8 +150,17 @@ impl Queue {
                 return;
             } else {
                 state.idle += 1;
-                // Whoever wakes it takes it off the idle ones, and nobody else does: this kind of variable does not wake by itself.
-                self.work.wait(&mut state);
+                // Whoever wakes it takes it off the idle ones; this kind of variable does not wake by itself.
+                let stay = state.stay;
+                let woken = !self.work.wait_for(&mut state, stay).timed_out();
+                // Where none is idle, somebody meant this one, just when it gave up.
+                if !woken && state.idle > 0 {
+                    state.idle -= 1;
+                    if state.threads > 1 {
+                        state.threads -= 1;
+                        return;
+                    }
+                }
             }
         }
     }
@@ -204,13 +218,15 @@ mod tests {
         Box::new(move |_| done.send(number).unwrap())
     }
 
+    const LONG: Duration = Duration::from_secs(600);
+
     fn threads(readers: &Readers) -> usize {
         readers.queue.state.lock().threads
     }
 
     #[test]
     fn one_thread_does_what_does_not_wait() {
-        let (shared, readers) = (shared(), Readers::with_most(8));
+        let (shared, readers) = (shared(), Readers::with(8, LONG));
         let (done, answers) = mpsc::channel();
         for number in 0..1000 {
             readers.submit(&shared, told(&done, number)).unwrap();
@@ -222,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_read_that_waits_for_the_disk_does_not_hold_up_the_others() {
-        let (shared, readers) = (shared(), Readers::with_most(8));
+        let (shared, readers) = (shared(), Readers::with(8, LONG));
         let (slow, go, begun) = held();
         readers.submit(&shared, slow).unwrap();
         begun.recv().unwrap();
@@ -240,7 +256,7 @@ mod tests {
 
     #[test]
     fn there_are_never_more_threads_than_allowed() {
-        let (shared, readers) = (shared(), Readers::with_most(3));
+        let (shared, readers) = (shared(), Readers::with(3, LONG));
         let all: Vec<_> = (0..100).map(|_| held()).collect();
         let (mut going, mut begun) = (Vec::new(), Vec::new());
         for (read, go, begins) in all {
@@ -257,7 +273,7 @@ mod tests {
 
     #[test]
     fn what_waits_when_it_ends_is_done() {
-        let (shared, readers) = (shared(), Readers::with_most(1));
+        let (shared, readers) = (shared(), Readers::with(1, LONG));
         let (slow, go, begun) = held();
         readers.submit(&shared, slow).unwrap();
         begun.recv().unwrap();
@@ -271,8 +287,35 @@ mod tests {
     }
 
     #[test]
+    fn those_that_helped_end_but_for_one_and_no_read_is_lost_meanwhile() {
+        let (shared, readers) = (shared(), Readers::with(8, Duration::from_millis(1)));
+        let (done, answers) = mpsc::channel();
+        for round in 0..20 {
+            let mut going = Vec::new();
+            for _ in 0..8 * (PATIENCE + 1) {
+                let (go, wait) = mpsc::channel::<()>();
+                let slow = Box::new(move |_: &Shared| {
+                    let _ = wait.recv();
+                });
+                readers.submit(&shared, slow).unwrap();
+                going.push(go);
+            }
+            assert!(threads(&readers) > 1);
+            drop(going);
+            // Whenever it comes, whether threads are ending or not.
+            for number in 0..50 {
+                readers.submit(&shared, told(&done, number)).unwrap();
+                assert_eq!(answers.recv().unwrap(), number, "round {round}");
+            }
+            while threads(&readers) > 1 {
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    #[test]
     fn a_thread_that_slept_is_woken_again() {
-        let (shared, readers) = (shared(), Readers::with_most(2));
+        let (shared, readers) = (shared(), Readers::with(2, LONG));
         let (done, answers) = mpsc::channel();
         for round in 0..100 {
             readers.submit(&shared, told(&done, round)).unwrap();
