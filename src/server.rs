@@ -1,7 +1,7 @@
 //! The composition root: opens the store, builds the manager, binds the sockets and starts the services; and takes it all
 //! down again in the right order.
 //!
-//! Exchanges live on threads of their own ([`Workers`]), flows and OAuth connections on another ([`FlowRuntime`]), and everything else on
+//! Exchanges live on threads of their own (`workers.rs`), flows and OAuth connections on another ([`FlowRuntime`]), and everything else on
 //! the caller's runtime. What an exchange waits for has pingora's timer: a worker that goes to sleep while its runtime has a timer set has
 //! the kernel set one too.
 

@@ -2,7 +2,7 @@
 //!
 //! Decides what goes into one transaction, and what happens after one failed. Everything that waits is written in one
 //! transaction with one fsync, and nobody hears of their write before that fsync: a thousand visitors cost what one costs. While many
-//! write, the writer rests after each transaction for as long as it took ([`rest`]): more of them then share the next.
+//! write, the writer rests after each transaction for as long as it took (`rest`): more of them then share the next.
 //!
 //! After an I/O error redb refuses everything until the file is opened anew, so the writer does that: at once, for the
 //! sake of readers, and before each later attempt. While attempts keep failing they are spaced out, and whoever asks in
