@@ -339,7 +339,7 @@ async fn start_all(
             Socket::Unix(..) => config.listeners[listener].address.clone(),
         });
         let seats = running.workers.places().map(|place| {
-            let present = Arc::new(Present::new(snapshot.clone()));
+            let present = Arc::new(Present::new(snapshot.load_full()));
             presents.lock().push(present.clone());
             let proxy = Proxy::new(ProxyParts {
                 snapshot: present,

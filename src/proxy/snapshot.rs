@@ -41,10 +41,7 @@ pub struct Snapshot {
 
 /// The present snapshot, as one worker holds it. How many exchanges pin it is counted for each worker: one count for all of them would be
 /// written to by every request on every processor.
-pub struct Present {
-    shared: Arc<ArcSwap<Snapshot>>,
-    own: ArcSwap<Arc<Snapshot>>,
-}
+pub struct Present(ArcSwap<Arc<Snapshot>>);
 
 /// The snapshot that an exchange goes by.
 pub(super) type Pinned = Arc<Arc<Snapshot>>;
@@ -59,32 +56,19 @@ pub(super) struct ListenerRules {
 }
 
 impl Present {
-    /// What `shared` holds from time to time.
-    pub fn new(shared: Arc<ArcSwap<Snapshot>>) -> Self {
-        Self {
-            own: ArcSwap::from_pointee(shared.load_full()),
-            shared,
-        }
+    /// Holds `snapshot`.
+    pub fn new(snapshot: Arc<Snapshot>) -> Self {
+        Self(ArcSwap::from_pointee(snapshot))
     }
 
     /// The snapshot of this moment.
     pub(super) fn pin(&self) -> Pinned {
-        let own = self.own.load_full();
-        match Arc::ptr_eq(&self.shared.load(), &own) {
-            true => own,
-            false => self.renewed(),
-        }
+        self.0.load_full()
     }
 
-    /// Lets go of a snapshot that has been replaced.
-    pub fn refresh(&self) {
-        self.renewed();
-    }
-
-    fn renewed(&self) -> Pinned {
-        let own = Arc::new(self.shared.load_full());
-        self.own.store(own.clone());
-        own
+    /// Holds `snapshot` from here on, and lets go of the one before, with its secrets.
+    pub fn replace(&self, snapshot: Arc<Snapshot>) {
+        self.0.store(Arc::new(snapshot));
     }
 }
 

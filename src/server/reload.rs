@@ -218,9 +218,10 @@ impl Reloader {
         }
         parts.client.replace(client);
         snapshot.count_client_certificates(&parts.metrics, Some(&parts.snapshot.load()));
+        for present in &*parts.presents.lock() {
+            present.replace(snapshot.clone());
+        }
         parts.snapshot.store(snapshot);
-        // Where nobody asks for anything, too, the one before is let go, with its secrets.
-        parts.presents.lock().iter().for_each(|each| each.refresh());
         parts.traces.replace(tracer);
         let limits = &config.limits;
         parts

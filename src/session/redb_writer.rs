@@ -180,8 +180,8 @@ impl Writer {
 
 /// How long to wait for company after a transaction with `jobs` that took so long: as long again, where there was company already. The
 /// writer is then at work for half of the time at most; without a rest a busy disk gets one small transaction after another, and they
-/// cost what large ones do. Who writes alone, and not just after others, is not held up. (PostgreSQL's `commit_delay` and `commit_siblings` do the same, with
-/// numbers that somebody has to find.)
+/// cost what large ones do. Who writes alone, and not just after others, is not held up. (PostgreSQL's `commit_delay` and
+/// `commit_siblings` do the same, with numbers that somebody has to find.)
 fn rest(jobs: usize, took: Duration) -> Duration {
     match jobs {
         2..MAX_BATCH => took.min(MAX_REST),
