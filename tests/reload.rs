@@ -88,6 +88,7 @@ async fn a_reload_changes_what_the_next_request_meets_and_keeps_upstream_connect
     let builder = Sidecar::behind(&dressipi)
         .app(&app)
         .extra(&tls)
+        .threads(1)
         .admin_keys("token = \"the-first-admin-token\"");
     let text = builder.text();
     let sidecar = builder.start().await;

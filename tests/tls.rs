@@ -27,8 +27,8 @@ async fn before_tls(app: &TlsUpstream, authority: &Authority, keys: &str) -> (Dr
         app.address.port()
     );
     let dressipi = Dressipi::start().await;
-    let sidecar = Sidecar::behind(&dressipi).extra(&upstream).start().await;
-    (dressipi, sidecar)
+    let builder = Sidecar::behind(&dressipi).threads(1).extra(&upstream);
+    (dressipi, builder.start().await)
 }
 
 fn some(text: &str) -> Option<String> {

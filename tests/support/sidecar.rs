@@ -23,6 +23,7 @@ pub struct SidecarBuilder {
     admin: String,
     server: String,
     routes: String,
+    threads: u8,
 }
 
 impl Sidecar {
@@ -36,6 +37,7 @@ impl Sidecar {
             admin: String::new(),
             server: String::new(),
             routes: "[[routes]]\npath = \"/api/\"\nupstream = \"dressipi\"\n".into(),
+            threads: 2,
         }
     }
 
@@ -141,6 +143,12 @@ impl SidecarBuilder {
         self
     }
 
+    /// Workers, each with upstream connections of its own: where a test counts these, it has one worker.
+    pub fn threads(mut self, threads: u8) -> Self {
+        self.threads = threads;
+        self
+    }
+
     /// Further keys of `[server]`.
     pub fn server(mut self, keys: &str) -> Self {
         keys.clone_into(&mut self.server);
@@ -177,6 +185,7 @@ impl SidecarBuilder {
             server,
             routes,
             admin,
+            threads,
             ..
         } = self;
         // A busy machine must not make a visitor anonymous.
@@ -199,7 +208,7 @@ impl SidecarBuilder {
             access = false
             [server]
             drain_delay = "0s"
-            threads = 2
+            threads = {threads}
             {server}
             [cookie]
             name = "visitor"
