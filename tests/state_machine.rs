@@ -538,6 +538,15 @@ impl World {
                 .take()
                 .filter(|(profile, _)| *profile >= self.profile);
         }
+        if self.forgot_a_grant
+            && let Some(refresh) = refresh_in(self.stored.as_ref())
+            && let (profile, _) = self.server.refresh[&refresh]
+            && profile != self.profile
+        {
+            self.profile = profile;
+            self.newest_received = Some((profile, refresh));
+            self.received_by = self.at;
+        }
         if outcome == Outcome::AnswerLost {
             return Event::SaveFailed;
         }
@@ -546,15 +555,6 @@ impl World {
         {
             (self.profile, _) = self.server.refresh[&refresh];
             self.newest_received = Some((self.profile, refresh));
-            self.received_by = self.at;
-        }
-        if self.forgot_a_grant
-            && let Some(refresh) = refresh_in(self.stored.as_ref())
-            && let (profile, _) = self.server.refresh[&refresh]
-            && profile != self.profile
-        {
-            self.profile = profile;
-            self.newest_received = Some((profile, refresh));
             self.received_by = self.at;
         }
         self.confirmed.clone_from(&self.stored);
@@ -622,7 +622,8 @@ impl World {
             ) => {
                 let refresh = refresh.secret().expose().to_owned();
                 let (profile, _) = self.server.refresh[&refresh];
-                if profile >= self.profile {
+                // Of a profile that gave way to another one's tokens (see `forgot_a_grant`) nothing counts any more.
+                if profile == self.profile {
                     self.newest_received = Some((profile, refresh));
                     self.received_by = self.at;
                 }
@@ -1056,4 +1057,44 @@ fn a_flow_that_may_not_create_says_so() {
         Step::Done(done) => assert_eq!(done.result.unwrap_err(), Unavailable::NotCreated),
         Step::Do(_, command) => panic!("{command:?}"),
     }
+}
+
+/// A store that forgets a grant which it had not confirmed has two profiles counted as one, and then the tokens that are written first
+/// stay. So the other profile's, which arrive later, are let go of: the one who has shown themselves keeps what they have seen.
+#[test]
+fn of_two_profiles_that_are_counted_as_one_the_first_stored_stays() {
+    const R: Action = Action::Request {
+        create: true,
+        carry: false,
+    };
+    const P: Action = Action::Perform(Outcome::Works);
+    let mut world = World::new(false, 3);
+    let mut acts = |actions: &[(usize, Action)]| {
+        for (at, action) in actions {
+            world.act_at(*at, *action);
+        }
+    };
+    // The second process announces and authorizes, and its code is written without a confirmation.
+    let lost = Action::Perform(Outcome::AnswerLost);
+    acts(&[(1, R), (1, P), (1, P), (1, P), (1, lost)]);
+    // The first one exchanges it, and stands still with the tokens in hand. The store forgets the code.
+    acts(&[(0, R), (0, P), (0, P), (1, Action::Takeover)]);
+    // Beyond the grace, the third one makes another profile, and stands still before its exchange.
+    acts(&[(2, Action::Wait(240)), (2, R)]);
+    acts(&[(2, P), (2, P), (2, P), (2, P)]);
+    // Now the first one's tokens are written, and then those of the third arrive.
+    acts(&[(0, P), (0, P), (0, P), (2, P)]);
+    assert_eq!(world.server.profiles, 2);
+    assert_eq!(world.server.issued, 2, "both codes were exchanged");
+    for at in 0..3 {
+        world.at = at;
+        world.land();
+    }
+    let stored = refresh_in(world.stored.as_ref());
+    assert_eq!(stored.as_deref(), Some("refresh-1"));
+    let used = world.processes.iter().filter_map(|one| one.cached.as_ref());
+    for tokens in used {
+        assert_eq!(tokens.refresh.secret().expose(), "refresh-1");
+    }
+    world.heal();
 }
