@@ -342,6 +342,21 @@ async fn a_crash_leaves_no_core_dump_unless_it_is_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_memory_lies_in_huge_pages_unless_they_are_asked_for() {
+    let dressipi = Dressipi::start().await;
+    for asked_for in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let config = write_config(folder.path(), &dressipi, "");
+        let text = std::fs::read_to_string(&config).unwrap();
+        let more = format!("[server]\nhuge_pages = {asked_for}");
+        std::fs::write(&config, text.replacen("[server]", &more, 1)).unwrap();
+        let process = Process::serve(&config, 2);
+        let may = process.huge_pages();
+        assert_eq!(may, Some(asked_for), "Linux says so since 5.0");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_process_on_the_same_store_is_refused_with_a_clear_message() {
     let dressipi = Dressipi::start().await;
     let folder = tempfile::tempdir().unwrap();

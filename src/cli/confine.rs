@@ -1,4 +1,5 @@
-//! What the process keeps to itself when it goes wrong: no core dump, and no data in a panic's message.
+//! What the process keeps to itself when it goes wrong: no core dump, and no data in a panic's message. And what it leaves to others:
+//! memory that it does not need.
 
 use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -7,7 +8,7 @@ use std::panic::{Location, PanicHookInfo};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Keeps tokens and keys out of core dumps, and what was in a variable out of what is written of a panic.
+/// Keeps tokens and keys out of core dumps, what was in a variable out of what is written of a panic, and itself out of huge pages.
 pub(super) fn confine() {
     std::panic::set_hook(Box::new(report_panic));
     // The limit keeps the kernel from writing a file. A handler (`kernel.core_pattern` with a pipe) heeds no limit, but gets nothing of
@@ -17,6 +18,10 @@ pub(super) fn confine() {
     if let Err(error) = limited.and_then(|()| prctl::set_dumpable(false)) {
         eprintln!("dressipi-sidecar: core dumps cannot be switched off: {error}");
     }
+    // The allocator asks for them, and what lies in one is resident as a whole, of however little use the rest is. Whatever is given
+    // back splits one, and the kernel fills the gaps again a little later: memory seems to leak. A kernel that knows no such pages has
+    // nothing to switch off.
+    let _ = prctl::set_thp_disable(true);
 }
 
 /// For those who look for a fault and want a core dump.
@@ -24,6 +29,11 @@ pub(super) fn allow_core_dumps() -> nix::Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_CORE)?;
     setrlimit(Resource::RLIMIT_CORE, hard, hard)?;
     prctl::set_dumpable(true)
+}
+
+/// For those who have memory to spare and very many visitors.
+pub(super) fn allow_huge_pages() -> nix::Result<()> {
+    prctl::set_thp_disable(false)
 }
 
 fn report_panic(info: &PanicHookInfo<'_>) {

@@ -21,6 +21,9 @@ pub(super) fn run(path: &Path, upgrade: bool) -> anyhow::Result<()> {
     if loaded.config.server.core_dumps {
         confine::allow_core_dumps().context("core dumps cannot be allowed")?;
     }
+    if loaded.config.server.huge_pages {
+        confine::allow_huge_pages().context("huge pages cannot be allowed")?;
+    }
     let mut taken = None;
     if upgrade {
         taken = Some(take_over(&loaded.config)?);

@@ -45,6 +45,7 @@ pub fn needs_restart(running: &Config, new: &Config) -> Vec<String> {
         one.keepalive_pool != other.keepalive_pool,
     );
     note("server.core_dumps", one.core_dumps != other.core_dumps);
+    note("server.huge_pages", one.huge_pages != other.huge_pages);
     note(
         "server.upgrade_socket",
         one.upgrade_socket != other.upgrade_socket,

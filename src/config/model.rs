@@ -323,6 +323,8 @@ pub struct Server {
     pub resolve_interval: Duration,
     /// Whether the system may write a core dump of the process.
     pub core_dumps: bool,
+    /// Whether the system may back its memory with transparent huge pages.
+    pub huge_pages: bool,
     /// Where a successor takes over the sockets.
     pub upgrade_socket: Option<PathBuf>,
     /// Whether answers tell how long their parts took.

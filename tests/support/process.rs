@@ -98,6 +98,14 @@ impl Process {
         [words.next().unwrap(), words.next().unwrap()]
     }
 
+    /// Whether the system may put its memory into huge pages; none if it says nothing of that.
+    pub fn huge_pages(&self) -> Option<bool> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let mut lines = status.lines();
+        let may = lines.find_map(|line| line.strip_prefix("THP_enabled:"))?;
+        Some(may.trim() == "1")
+    }
+
     pub fn signal(&self, signal: &str) {
         let id = self.child.id().to_string();
         assert!(

@@ -189,6 +189,7 @@ pub(super) fn server(report: &mut Report<'_>, raw: file::Server) -> Server {
         ),
         keepalive_pool: usize::try_from(keepalive_pool).unwrap_or(usize::MAX),
         core_dumps: raw.core_dumps.unwrap_or(false),
+        huge_pages: raw.huge_pages.unwrap_or(false),
         upgrade_socket,
         server_timing: raw.server_timing.unwrap_or(false),
         token_state_header: raw.token_state_header.unwrap_or(false),

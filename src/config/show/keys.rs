@@ -239,6 +239,7 @@ fn process(rows: &mut Rows<'_>, config: &Config) {
     rows.put(at, "keepalive_pool", server.keepalive_pool);
     rows.put(at, "resolve_interval", server.resolve_interval);
     rows.put(at, "core_dumps", server.core_dumps);
+    rows.put(at, "huge_pages", server.huge_pages);
     let upgrade_socket = server.upgrade_socket.as_ref();
     rows.put(at, "upgrade_socket", upgrade_socket);
     rows.put(at, "server_timing", server.server_timing);
