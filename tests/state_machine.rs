@@ -111,9 +111,9 @@ struct World {
     known: bool,
     /// Whether the store has ever lost everything: then what it holds afterwards is what counts.
     wiped: bool,
-    /// Whether the store has ever lost a code that it had not confirmed: then two profiles may be counted as one, and whose tokens are
-    /// stored first stays. To move the visitor to the other one, who has seen none of it, would be worse.
-    forgot_a_grant: bool,
+    /// Whether the store has ever lost a code that it had not confirmed, or what came of it: then two profiles may be counted as one, and
+    /// the one that is further along in the store stays. To move the visitor to the other one, who has seen none of it, would be worse.
+    forgot_a_profile: bool,
 }
 
 /// What a crash wipes out.
@@ -236,7 +236,7 @@ impl World {
             browser: None,
             known: false,
             wiped: false,
-            forgot_a_grant: false,
+            forgot_a_profile: false,
         }
     }
 
@@ -274,11 +274,8 @@ impl World {
             Action::Wipe => self.wipe(),
             // Where there are no replicas, the store is a file.
             Action::Takeover if self.policy.replicas.is_some() => {
-                let is_grant = |(_, bytes): &(Version, Vec<u8>)| {
-                    matches!(codec::decode(bytes).unwrap().state, State::Granted { .. })
-                };
-                self.forgot_a_grant |=
-                    self.stored != self.confirmed && self.stored.as_ref().is_some_and(is_grant);
+                let [stored, confirmed] = [&self.stored, &self.confirmed].map(profiles_in);
+                self.forgot_a_profile |= stored > confirmed;
                 self.stored.clone_from(&self.confirmed);
                 self.lease = None;
             }
@@ -538,7 +535,7 @@ impl World {
                 .take()
                 .filter(|(profile, _)| *profile >= self.profile);
         }
-        if self.forgot_a_grant
+        if self.forgot_a_profile
             && let Some(refresh) = refresh_in(self.stored.as_ref())
             && let (profile, _) = self.server.refresh[&refresh]
             && profile != self.profile
@@ -622,7 +619,7 @@ impl World {
             ) => {
                 let refresh = refresh.secret().expose().to_owned();
                 let (profile, _) = self.server.refresh[&refresh];
-                // Of a profile that gave way to another one's tokens (see `forgot_a_grant`) nothing counts any more.
+                // Of a profile that gave way to another one's tokens (see `forgot_a_profile`) nothing counts any more.
                 if profile == self.profile {
                     self.newest_received = Some((profile, refresh));
                     self.received_by = self.at;
@@ -859,6 +856,14 @@ impl World {
             assert!(attempts >= self.policy.max_unconfirmed);
         }
     }
+}
+
+/// How many profiles the store knows of.
+fn profiles_in(record: &Option<(Version, Vec<u8>)>) -> u32 {
+    let session = record
+        .as_ref()
+        .map(|(_, bytes)| codec::decode(bytes).unwrap());
+    session.map_or(0, |session| session.profiles)
 }
 
 fn refresh_in(record: Option<&(Version, Vec<u8>)>) -> Option<String> {
