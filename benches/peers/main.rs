@@ -25,7 +25,7 @@
 //! and never sleeps (`../support/load.rs`). Each round measures every system in turn, in the opposite order of the round before.
 //!  1. A closed loop over 16 connections: requests a second as a share of those without a proxy. The load has one core: where that is
 //!     busier than the proxy, it is the limit.
-//!  2. CPU time a request meanwhile, user and system, of all threads of all the system's processes (`/proc/<pid>/task/*/schedstat`).
+//!  2. CPU time a request meanwhile, user and system, of all threads of all the system's processes (by the process's own clock).
 //!  3. User instructions a request, counted by valgrind, with 1,000 visitors over one connection; only in the full form, and of what runs
 //!     under valgrind. nginx runs without its master there.
 //!  4. An open loop of 2,000 requests a second over 16 connections: latency from the time at which a request was meant to be sent, less

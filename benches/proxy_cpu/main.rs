@@ -13,7 +13,7 @@
 //! `X-Forwarded-*`), since adding that is our logic. The sidecar runs as a shop would run it: visitor cookie, token injected,
 //! redb, metrics on.
 //!
-//! **CPU time** is user and system time of all the process's threads, from `/proc/<pid>/task/*/schedstat`. The proxies have one
+//! **CPU time** is user and system time of all the process's threads, by the process's own clock. The proxies have one
 //! core, clients and upstream the other, where they never sleep (see `support/load.rs`): else a third of what is measured would be the
 //! proxies' work to wake them, which a slower proxy has more of. Rounds are short and interleaved, each round in the opposite order
 //! of the one before, so that what disturbs one system disturbs its neighbours too. Disturbance (other tenants, cold caches,
