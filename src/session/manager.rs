@@ -1,14 +1,19 @@
 //! The session manager: owns the store, the authorization server's client and the single flight, and is the only one who
 //! makes an [`Authorized`].
 //!
-//! It decides nothing about a visitor's life: that is [`Flow`]. It has flows run, has what could not be written
-//! written later, and holds visitors back after failures. Flows run detached from the request that began them.
+//! It decides nothing about a visitor's life: that is [`Flow`](super::flow::Flow). It has flows run (`flows`), has what could not be
+//! written written later (`upkeep`), heeds other replicas (`replicas`), and holds visitors back after failures. Flows run detached from
+//! the request that began them. Here is what requests ask.
 
 mod erasing;
+mod flows;
 mod life;
 mod looking;
+mod replicas;
 mod revoking;
+mod upkeep;
 
+pub use life::{Life, TokenLife};
 pub use looking::{FindError, SessionPage};
 pub use revoking::RevokeError;
 
@@ -17,32 +22,28 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Stream;
-use rand::seq::SliceRandom;
 use tokio::runtime::Handle;
-use tokio::sync::broadcast;
 
+use self::flows::WAITING_PER_FLOW;
 use super::backoff::BackOffs;
 use super::cache::{Authorized, Cached, RenderToken, Standing, TokenCache};
-use super::creations::{Absence, Creating, Creation, Creations};
+use super::creations::{Absence, Creation, Creations};
 use super::erasures::Erasures;
-use super::flights::{Boarding, Flights, Landing, Lead};
-use super::flow::{Done, Event, Flow, Unavailable, Want};
+use super::flights::Flights;
+use super::flow::{Event, Unavailable, Want};
 use super::freshness::Freshness;
 use super::moving::{self, Adoption, ExportError, Exporter, ImportFailed, Summary};
 use super::observer::Observer;
 use super::performer::{Performer, Turns};
 use super::policy::Settings;
-use super::record::VisitorSession;
 use super::recovery::Recovery;
-use super::store::{Census, News, StoreError};
+use super::store::{Census, StoreError};
 use super::unsaved::Unsaved;
 use super::vault::Vault;
 use super::waiters::Waiters;
 use crate::clock::{Clock, Timestamp};
 use crate::oauth::{AuthorizationServer, TokenFingerprint, VendorToken};
-use crate::visitor::{Limit, VisitorId, VisitorKey};
-
-pub use life::{Life, TokenLife};
+use crate::visitor::{VisitorId, VisitorKey};
 
 /// The session manager. Cloning it gives another handle to the same one.
 #[derive(Clone)]
@@ -88,21 +89,10 @@ struct Inner {
     rejections: moka::sync::Cache<VisitorKey, (TokenFingerprint, Timestamp)>,
 }
 
-/// For each flow that runs, so many may wait for their turn.
-const WAITING_PER_FLOW: usize = 256;
 /// How often a request that waited for somebody else's flow looks again.
 const MAX_TRIES: usize = 3;
 /// A request does not wait longer than that for the cookie that the next one may need.
 const RECOVERY_BOUND: Duration = Duration::from_millis(100);
-/// How long unsaved sessions wait before they are tried again.
-const SAVE_AGAIN_AFTER: Duration = Duration::from_millis(500);
-/// So many failures in a row mean that the store is still down.
-const SAVE_FAILURES: usize = 4;
-/// How often expired records are swept, how many at once, and how long visitors have the store to themselves when there are more.
-const FIRST_SWEEP: Duration = Duration::from_secs(1);
-const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
-const SWEEP_PAUSE: Duration = Duration::from_secs(1);
-const SWEEP_LIMIT: usize = 1000;
 
 // === impl Manager ===
 
@@ -411,307 +401,18 @@ impl Manager {
     pub fn unsaved(&self) -> u64 {
         self.0.performer.unsaved.len()
     }
-
-    /// Writes what could not be written, sweeps what has expired, and listens to other replicas; until it is dropped.
-    pub async fn maintain(&self) {
-        tokio::join!(self.tidy(), self.listen(), self.make_up_for_erasures());
-    }
-
-    async fn tidy(&self) {
-        let inner = &self.0;
-        let mut sweep = Box::pin(pingora::time::sleep(FIRST_SWEEP));
-        loop {
-            tokio::select! {
-                () = &mut sweep => {
-                    let store = inner.performer.vault.store();
-                    let swept = store.sweep(inner.performer.clock.now(), SWEEP_LIMIT).await;
-                    let pause = match swept {
-                        // There is more: as many expire in a minute as there are new visitors in one, however many these are.
-                        Ok(SWEEP_LIMIT..) => SWEEP_PAUSE,
-                        Ok(_) => SWEEP_INTERVAL,
-                        Err(error) => {
-                            tracing::warn!(%error, "expired visitor sessions could not be swept");
-                            SWEEP_INTERVAL
-                        }
-                    };
-                    sweep.set(pingora::time::sleep(pause));
-                }
-                () = inner.performer.unsaved.added() => while !inner.save_all_unsaved().await {
-                    tokio::time::sleep(SAVE_AGAIN_AFTER).await;
-                }
-            }
-        }
-    }
-
-    /// Heeds what other replicas on the store tell.
-    async fn listen(&self) {
-        let inner = &self.0;
-        let Some(mut news) = inner
-            .performer
-            .vault
-            .store()
-            .shared()
-            .map(|shared| shared.news())
-        else {
-            return;
-        };
-        loop {
-            match news.recv().await {
-                Ok(news) => inner.heed(news),
-                Err(broadcast::error::RecvError::Lagged(_)) => inner.heed(News::Gap),
-                Err(broadcast::error::RecvError::Closed) => return,
-            }
-        }
-    }
-
-    /// Lets flows land and writes what is unsaved, within `bound`; then closes the store. Says how many sessions are still
-    /// unsaved.
-    pub async fn close(&self, bound: Duration) -> u64 {
-        let finish = async {
-            self.0.flights.all_landed().await;
-            while !(self.0.erase_all_pending().await && self.0.save_all_unsaved().await) {
-                tokio::time::sleep(SAVE_AGAIN_AFTER).await;
-            }
-        };
-        let _ = tokio::time::timeout(bound, finish).await;
-        self.0.performer.vault.store().close().await;
-        self.unsaved()
-    }
 }
 
 // === impl Inner ===
 
 impl Inner {
-    /// Begins a flow unless one is under way; whatever comes of it.
-    fn begin(self: &Arc<Self>, key: &VisitorKey, want: Want) {
-        let limit = self.settings.max_flows * WAITING_PER_FLOW;
-        if let Ok(Boarding::Led(lead, _)) = self.flights.board(key, limit, || None::<()>) {
-            self.spawn(lead, *key, want, None, None);
-        }
-    }
-
-    /// Joins or begins a flow; says whether it is our own.
-    fn board(
-        self: &Arc<Self>,
-        key: &VisitorKey,
-        want: Want,
-        absence: Absence,
-        spend: Option<&(dyn Fn() -> Result<(), Limit> + Send + Sync)>,
-        carried: impl FnOnce() -> Option<VisitorSession>,
-    ) -> Result<(super::flights::Flight, bool), Landing> {
-        let limit = self.settings.max_flows * WAITING_PER_FLOW;
-        let settled = || {
-            self.cache
-                .get(key, self.performer.clock.now())
-                .filter(|cached| cached.standing != Standing::Outdated)
-                .map(|cached| cached.authorized)
-        };
-        match self.flights.board(key, limit, settled)? {
-            Boarding::Joined(flight) => Ok((flight, false)),
-            Boarding::Led(lead, flight) => {
-                let creating = match want.create {
-                    true => match self.enter(absence, spend) {
-                        Ok(creating) => Some(creating),
-                        Err(reason) => {
-                            lead.land(Err(reason));
-                            return Err(Err(reason));
-                        }
-                    },
-                    false => None,
-                };
-                // Before it can have ended a call.
-                flight.serve_waiter();
-                self.spawn(lead, *key, want, carried(), creating);
-                Ok((flight, true))
-            }
-        }
-    }
-
-    /// Lets a profile be made, if there is room and `spend` agrees.
-    fn enter(
-        &self,
-        absence: Absence,
-        spend: Option<&(dyn Fn() -> Result<(), Limit> + Send + Sync)>,
-    ) -> Result<Creating, Unavailable> {
-        let creating = self.creations.enter(absence);
-        let creating = creating.ok_or(Unavailable::CreationsBusy)?;
-        match spend.map_or(Ok(()), |spend| spend()) {
-            Ok(()) => Ok(creating),
-            Err(limit) => Err(Unavailable::Limited(limit)),
-        }
-    }
-
-    fn spawn(
-        self: &Arc<Self>,
-        lead: Lead,
-        key: VisitorKey,
-        want: Want,
-        carried: Option<VisitorSession>,
-        creating: Option<Creating>,
-    ) {
-        let inner = self.clone();
-        self.runtime.spawn(async move {
-            let _turn = match &creating {
-                Some(creating) => creating.turn().await,
-                None => None,
-            };
-            if inner.erasures.is_pending(&key) {
-                return lead.land(Err(Unavailable::Erased));
-            }
-            let rejected = inner.rejected(&key);
-            let want = Want { rejected, ..want };
-            let policy = inner.settings.policy;
-            let absence = creating
-                .as_ref()
-                .map_or(Absence::Unknown, Creating::absence);
-            let (flow, command) = match absence {
-                Absence::Minted if carried.is_none() => {
-                    Flow::start_minted(want, policy, inner.performer.clock.now())
-                }
-                Absence::Minted | Absence::LookedFor => Flow::start_absent(want, policy),
-                Absence::Unknown => Flow::start(want, policy),
-            };
-            let flow = flow.or_recover(carried);
-            let (done, written) = inner.performer.run(&key, flow, command, &lead).await;
-            let landing = inner.finish(&key, &lead, done, written).await;
-            if lead.was_overtaken() {
-                inner.cache.outdate(&key);
-            }
-            lead.land(landing);
-        });
-    }
-
     /// The visitor's token if it may be sent, whatever the store would say.
     fn cached(&self, key: &VisitorKey) -> Option<Authorized> {
         let cached = self.cache.get(key, self.performer.clock.now())?;
         Some(cached.authorized)
     }
 
-    fn heed(&self, news: News) {
-        let now = self.performer.clock.now();
-        match news {
-            News::Changed(key) => {
-                self.cache.outdate(&key);
-                if let Some(flight) = self.flights.current(&key) {
-                    flight.overtake();
-                }
-                // What kept a visitor waiting here may be settled there.
-                self.back_offs.clear(&key);
-                self.performer.waiters.wake(&key);
-            }
-            News::Erased(key) => self.heed_erasure(&key),
-            News::Released(key) => self.performer.waiters.wake(&key),
-            News::Rejected(key, token) => {
-                self.rejections.insert(key, (token, now));
-                self.cache.reject_if(&key, token);
-            }
-            News::Gap => {
-                self.performer.observer.news_missed();
-                self.cache.outdate_all(now);
-                self.performer.waiters.wake_all();
-            }
-        }
-    }
-
-    /// Tells the other replicas. They would find out by themselves: nobody waits for it.
-    fn announce_rejection(self: &Arc<Self>, authorized: &Authorized) {
-        if self.settings.policy.replicas.is_none() {
-            return;
-        }
-        let inner = self.clone();
-        let (key, token) = (*authorized.visitor(), authorized.fingerprint());
-        self.runtime.spawn(async move {
-            if let Some(shared) = inner.performer.vault.store().shared()
-                && let Err(error) = shared.announce_rejection(&key, token).await
-            {
-                tracing::debug!(visitor = %key, %error, "other replicas were not told of a rejected token");
-            }
-        });
-    }
-
-    fn conclude(&self, key: &VisitorKey, done: Done) -> Landing {
-        let Done {
-            result,
-            unsaved,
-            back_off,
-            notes,
-        } = done;
-        for note in notes {
-            self.performer.observer.note(note);
-        }
-        match back_off {
-            Some(retry_after) => {
-                self.back_offs
-                    .failed(key, retry_after, self.performer.clock.now(), &self.settings)
-            }
-            None if result.is_ok() => self.back_offs.clear(key),
-            None => {}
-        }
-        if let Some(session) = unsaved {
-            self.performer.unsaved.keep(key, &session);
-        }
-        let now = self.performer.clock.now();
-        let landing = result.and_then(|tokens| {
-            // Rejected while the flow ran, which did not know of it.
-            if self.rejected(key) == Some(tokens.access.fingerprint()) {
-                return Err(Unavailable::Rejected);
-            }
-            let cached = self
-                .cache
-                .insert(*key, &tokens, &self.settings.policy, &self.render, now);
-            cached.ok_or(Unavailable::Internal)
-        });
-        if let Err(reason) = &landing {
-            self.performer.observer.flow_failed(*reason);
-        }
-        landing
-    }
-
     fn rejected(&self, key: &VisitorKey) -> Option<TokenFingerprint> {
         self.rejections.get(key).map(|(rejected, _)| rejected)
-    }
-
-    /// Tries to write every unsaved session, in any order, so that none stands in another's way; stops when several in a row
-    /// fail. Says whether none is left.
-    async fn save_all_unsaved(self: &Arc<Self>) -> bool {
-        let mut keys = self.performer.unsaved.keys();
-        keys.shuffle(&mut rand::rng());
-        let mut failures = 0;
-        for key in keys {
-            if failures == SAVE_FAILURES {
-                break;
-            }
-            let flight = match self.flights.board(&key, usize::MAX, || None::<()>) {
-                Ok(Boarding::Joined(flight)) => flight,
-                Ok(Boarding::Led(lead, flight)) => {
-                    let inner = self.clone();
-                    self.runtime.spawn(async move {
-                        let landing = match inner.performer.unsaved.session(&key) {
-                            Some(session) => {
-                                let (flow, command) =
-                                    Flow::save_late(session, inner.settings.policy);
-                                let (done, written) =
-                                    inner.performer.run(&key, flow, command, &lead).await;
-                                if done.unsaved.is_none() {
-                                    // Written, or overtaken by something newer.
-                                    inner.performer.unsaved.remove(&key);
-                                }
-                                inner.finish(&key, &lead, done, written).await
-                            }
-                            None => Err(Unavailable::NotCreated),
-                        };
-                        lead.land(landing);
-                    });
-                    flight
-                }
-                Err(_) => return false,
-            };
-            let _ = flight.landing().await;
-            match self.performer.unsaved.contains(&key) {
-                true => failures += 1,
-                false => failures = 0,
-            }
-        }
-        self.performer.unsaved.is_empty()
     }
 }

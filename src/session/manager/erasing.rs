@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Inner, Manager, SAVE_AGAIN_AFTER};
+use super::upkeep::SAVE_AGAIN_AFTER;
+use super::{Inner, Manager};
 use crate::session::erasures::Remember;
 use crate::session::flights::{Landing, Lead};
 use crate::session::flow::{Done, Note, Unavailable};
