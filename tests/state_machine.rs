@@ -111,7 +111,7 @@ struct World {
     known: bool,
     /// Whether the store has ever lost everything: then what it holds afterwards is what counts.
     wiped: bool,
-    /// Whether the store has ever lost a code that it had not confirmed, or what came of it: then two profiles may be counted as one, and
+    /// Whether the store has ever lost a code, or what came of it: then two profiles may be counted as one, and
     /// the one that is further along in the store stays. To move the visitor to the other one, who has seen none of it, would be worse.
     forgot_a_profile: bool,
 }
@@ -358,6 +358,7 @@ impl World {
 
     /// Whatever was promised of what was stored: it is the store that broke it.
     fn wipe(&mut self) {
+        self.forgot_a_profile |= profiles_in(&self.stored) > 0;
         self.stored = None;
         self.confirmed = None;
         self.lease = None;
@@ -1101,5 +1102,40 @@ fn of_two_profiles_that_are_counted_as_one_the_first_stored_stays() {
     for tokens in used {
         assert_eq!(tokens.refresh.secret().expose(), "refresh-1");
     }
+    world.heal();
+}
+
+/// Who takes an announcement back, since its call was not made, takes back nothing of what others have announced meanwhile: else a third
+/// one would not wait for their answer.
+#[test]
+fn an_announcement_is_taken_back_by_nobody_else() {
+    const R: Action = Action::Request {
+        create: true,
+        carry: false,
+    };
+    const P: Action = Action::Perform(Outcome::Works);
+    let lost = Action::Perform(Outcome::AnswerLost);
+    let mut world = World::new(false, 3);
+    let mut acts = |actions: &[(usize, Action)]| {
+        for (at, action) in actions {
+            world.act_at(*at, *action);
+        }
+    };
+    // Two calls in vain.
+    for _ in 0..2 {
+        acts(&[(2, R), (2, P), (2, P), (2, lost), (2, P)]);
+        acts(&[(2, Action::Wait(7200))]);
+    }
+    // A third one is announced, and the store does not say that it is: so it is not made, and is about to be taken back.
+    acts(&[(2, R), (2, P), (2, lost), (2, P)]);
+    // The store forgets everything, and somebody announces anew.
+    acts(&[(0, Action::Wipe), (0, R), (0, P), (0, P)]);
+    let announced = world.stored.clone();
+    assert!(announced.is_some());
+    world.at = 2;
+    while world.is_at_work() {
+        world.perform(Outcome::Works, false, false);
+    }
+    assert_eq!(world.stored, announced);
     world.heal();
 }

@@ -1,7 +1,7 @@
 //! PURE: what follows from an answer of the authorization server, and when `invalid_grant` is believed.
 
 use super::base::Base;
-use super::{Command, Flow, Loaded, Note, Stage, Step, Then, Unavailable};
+use super::{Command, End, Flow, Loaded, Note, Stage, Step, Then, Unavailable};
 use crate::clock::Timestamp;
 use crate::oauth::{AccessToken, AuthorizeError, Grant, TokenAnswer, TokenError, TokenSet};
 use crate::secret::Secret;
@@ -35,7 +35,7 @@ impl Flow {
                 let not_before = now + pause.max(error.retry_after().unwrap_or_default());
                 self.save_attempt(base, not_before, Then::BackOff(error.retry_after()))
             }
-            Err(error) => self.not_authorized(base, Then::BackOff(error.retry_after()), now),
+            Err(error) => self.not_authorized(base, End::BackOff(error.retry_after()), now),
         }
     }
 

@@ -89,6 +89,16 @@ enum Then {
     Decide,
     /// Give up for now, Dressipi being the reason.
     BackOff(Option<Duration>),
+    /// The write has taken an announcement back, since no profile was made. That must not stand in the way of what others have announced
+    /// meanwhile: it is written where the announcement still lies, or not at all.
+    EndUnmade(End),
+}
+
+/// How a flow ends that has made no profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Give up for now, Dressipi being the reason.
+    BackOff(Option<Duration>),
     /// Give up for now.
     GiveUp(Unavailable),
 }
@@ -216,7 +226,7 @@ impl Flow {
             }
             (_, Event::LoadFailed) => self.give_up(Unavailable::Store),
             (Stage::Authorizing { base }, Event::AuthorizeWithheld) => {
-                self.not_authorized(base, Then::GiveUp(Unavailable::Store), now)
+                self.not_authorized(base, End::GiveUp(Unavailable::Store), now)
             }
             (Stage::Authorizing { base }, Event::Authorized(result)) => {
                 self.authorized(base, result, now)
@@ -427,6 +437,13 @@ impl Flow {
 
     fn done(self, result: Result<TokenSet, Unavailable>) -> Step {
         Step::Done(self.finish(result))
+    }
+
+    fn end(self, end: End) -> Step {
+        match end {
+            End::BackOff(retry_after) => self.back_off(retry_after),
+            End::GiveUp(reason) => self.give_up(reason),
+        }
     }
 
     fn give_up(self, reason: Unavailable) -> Step {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::base::Base;
-use super::{Command, Flow, Loaded, Note, Stage, Step, Then, Unavailable};
+use super::{Command, End, Flow, Loaded, Note, Stage, Step, Then, Unavailable};
 use crate::clock::Timestamp;
 use crate::session::record::{State, VisitorSession};
 use crate::session::store::Version;
@@ -27,16 +27,12 @@ impl Flow {
     }
 
     /// No profile was made: if the call was announced, that is taken back.
-    pub(super) fn not_authorized(self, base: Base, then: Then, now: Timestamp) -> Step {
-        if self.policy.replicas.is_some() {
-            let attempts = base.attempts;
-            return self.save_attempts(base, attempts, now, then);
+    pub(super) fn not_authorized(self, base: Base, end: End, now: Timestamp) -> Step {
+        if self.policy.replicas.is_none() {
+            return self.end(end);
         }
-        match then {
-            Then::BackOff(retry_after) => self.back_off(retry_after),
-            Then::GiveUp(reason) => self.give_up(reason),
-            _ => self.give_up(Unavailable::Internal),
-        }
+        let attempts = base.attempts;
+        self.save_attempts(base, attempts, now, Then::EndUnmade(end))
     }
 
     /// The announced call is not made: whoever comes next must not wait for its answer.
@@ -53,7 +49,7 @@ impl Flow {
                 ..
             }) if session == announced => {
                 let base = Base::announced(version, session);
-                self.not_authorized(base, Then::GiveUp(Unavailable::Store), now)
+                self.not_authorized(base, End::GiveUp(Unavailable::Store), now)
             }
             _ => self.give_up(Unavailable::Store),
         }
@@ -122,7 +118,7 @@ impl Flow {
                 Step::Done(done)
             }
             (Then::BackOff(retry_after), _) => self.back_off(retry_after),
-            (Then::GiveUp(reason), _) => self.give_up(reason),
+            (Then::EndUnmade(end), _) => self.end(end),
             (Then::Authorize, state) => {
                 let base = Base::announced(version, VisitorSession { state, ..session });
                 self.ask(Stage::Authorizing { base }, Command::Authorize)
@@ -151,6 +147,7 @@ impl Flow {
         // Nothing was done yet: whatever is there now decides.
         match then {
             Then::Authorize => return self.ask(Stage::Loading, Command::Load),
+            Then::EndUnmade(end) => return self.end(end),
             Then::Recover => {
                 self.carried = Some(Box::new(ours));
                 return self.ask(Stage::Loading, Command::Load);
@@ -171,7 +168,7 @@ impl Flow {
             return self.ask(Stage::TakingBack { announced }, Command::Reload);
         }
         match then {
-            Then::GiveUp(reason) => return self.give_up(reason),
+            Then::EndUnmade(end) => return self.end(end),
             // The visitor still carries it.
             Then::Recover => return self.give_up(Unavailable::Store),
             _ => {}
