@@ -93,6 +93,8 @@ struct Bench {
 }
 
 fn main() -> ExitCode {
+    // As `serve` does before anything else.
+    nix::sys::prctl::set_thp_disable(true).unwrap();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let given = |name: &str| arguments.iter().position(|argument| argument == name);
     let visitors = match (given("--quick"), given("--visitors")) {

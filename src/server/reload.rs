@@ -9,7 +9,8 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
-use super::{RESOLVE_BOUND, StartError, store};
+use super::start::RESOLVE_BOUND;
+use super::{StartError, store};
 use crate::admin::ConfigState;
 use crate::clock::Clock;
 use crate::config::{Config, Listener, Problems, needs_restart};
