@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::population::Population;
-use crate::support::processes::{Core, Process, free_address, program, under};
+use crate::support::processes::{Core, Process, free_address, program, sidecar_binary, under};
 
 /// What stands between client and upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,8 +147,7 @@ impl System {
         };
         if self == Self::Sidecar {
             let config = file("sidecar.toml", include_str!("conf/sidecar.toml"));
-            let binary = Path::new(env!("CARGO_BIN_EXE_dressipi-sidecar"));
-            let mut command = under(site.tool, binary);
+            let mut command = under(site.tool, &sidecar_binary());
             let command = command.args(["serve", "--config", &config]);
             return Ok(Some(Process::serve(command)));
         }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
@@ -26,6 +26,12 @@ pub(crate) struct Process {
     /// The process that listens: the child, or what the child keeps.
     pid: u32,
     pub(crate) address: SocketAddr,
+}
+
+/// The sidecar that is measured: `SIDECAR_BINARY`, or what cargo has just built.
+pub(crate) fn sidecar_binary() -> PathBuf {
+    let built = env!("CARGO_BIN_EXE_dressipi-sidecar");
+    std::env::var_os("SIDECAR_BINARY").map_or_else(|| built.into(), PathBuf::from)
 }
 
 /// How long a process may take to listen; under valgrind that is a few seconds, with a million visitors to read a minute.

@@ -1,10 +1,9 @@
 //! What the sidecar and the bare proxy talk to: a Dressipi, an app, and the clients.
 
-use std::path::Path;
 use std::process::Command;
 
 use super::load::Surrounding;
-use super::processes::{Core, Process, free_address, under};
+use super::processes::{Core, Process, free_address, sidecar_binary, under};
 
 /// What all systems talk to.
 pub(crate) struct Surroundings {
@@ -77,7 +76,7 @@ impl Surroundings {
             self.simulator.address, self.load.upstream
         );
         std::fs::write(&path, text).unwrap();
-        let binary = Path::new(env!("CARGO_BIN_EXE_dressipi-sidecar"));
-        Process::serve(under(tool, binary).args(["serve", "--config"]).arg(path))
+        let binary = sidecar_binary();
+        Process::serve(under(tool, &binary).args(["serve", "--config"]).arg(path))
     }
 }
