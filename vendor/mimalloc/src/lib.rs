@@ -180,7 +180,25 @@ mod tests {
     }
 
     const SIZES: [usize; 20] = [
-        1, 2, 7, 8, 9, 15, 16, 17, 24, 40, 100, 384, 520, 1000, 1024, 1025, 4096, 4097, 13_400,
+        1,
+        2,
+        7,
+        8,
+        9,
+        15,
+        16,
+        17,
+        24,
+        40,
+        100,
+        384,
+        520,
+        1000,
+        1024,
+        1025,
+        4096,
+        4097,
+        13_400,
         1 << 20,
     ];
 
@@ -192,7 +210,8 @@ mod tests {
                 let layout = Layout::from_size_align(size, align).unwrap();
                 for _ in 0..2 {
                     let blocks = [(); 40].map(|()| unsafe {
-                        let (plain, zeroed) = (MiMalloc.alloc(layout), MiMalloc.alloc_zeroed(layout));
+                        let (plain, zeroed) =
+                            (MiMalloc.alloc(layout), MiMalloc.alloc_zeroed(layout));
                         assert!(!plain.is_null() && !zeroed.is_null());
                         assert_eq!(plain as usize % align, 0, "{size} bytes");
                         assert_eq!(zeroed as usize % align, 0, "{size} zeroed bytes");
