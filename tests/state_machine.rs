@@ -542,7 +542,10 @@ impl World {
             && profile != self.profile
         {
             self.profile = profile;
-            self.newest_received = Some((profile, refresh));
+            // Who only carries it goes on carrying it.
+            let is_carried = self.process().carried.as_ref() == Some(&refresh);
+            let is_ours = outcome != Outcome::AnswerLost || !is_carried;
+            self.newest_received = is_ours.then_some((profile, refresh));
             self.received_by = self.at;
         }
         if outcome == Outcome::AnswerLost {
@@ -1018,6 +1021,32 @@ fn invariant_4_a_stale_recovery_cookie_ends_in_one_refresh() {
     }
 }
 
+/// What the visitor carries and the store may have taken is carried on: nobody keeps it besides.
+#[test]
+fn a_recovery_whose_write_is_in_doubt_leaves_it_to_the_visitor() {
+    let crash = Action::Crash {
+        after_effect: false,
+    };
+    let mut world = World::new(true, 1);
+    world.request(true, false);
+    world.land();
+    world.act(Action::SetCookie);
+    world.wipe();
+    world.act(crash);
+    // The browser does not show what it carries, and becomes somebody new.
+    world.request(true, false);
+    world.land();
+    assert_eq!(world.server.profiles, 2);
+    world.wipe();
+    world.act(crash);
+    world.request(true, true);
+    world.perform(Outcome::Works, false, false);
+    world.perform(Outcome::AnswerLost, false, false);
+    assert!(!world.is_at_work() && world.process().unsaved.is_none());
+    world.heal();
+    assert_eq!(world.server.profiles, 2);
+}
+
 #[test]
 fn invariant_11_a_recovery_cookie_is_not_used_where_the_store_cannot_say() {
     let mut world = World::new(true, 1);
@@ -1138,4 +1167,67 @@ fn an_announcement_is_taken_back_by_nobody_else() {
     }
     assert_eq!(world.stored, announced);
     world.heal();
+}
+
+/// Whose call was not made, and who finds that others have gone on meanwhile, uses what they have made, and makes nothing.
+#[test]
+fn who_finds_the_announcement_gone_uses_what_others_have_made() {
+    let now = Timestamp::from_secs(1_000_000);
+    let policy = Policy {
+        replicas: Some(Replicas::default()),
+        ..Policy::default()
+    };
+    let next = |flow: Flow, event| match flow.on(event, now) {
+        Step::Do(flow, command) => (flow, command),
+        Step::Done(done) => panic!("{done:?}"),
+    };
+    let announced_in_vain = || {
+        let want = Want {
+            create: true,
+            ..Want::default()
+        };
+        let (flow, _) = Flow::start_absent(want, policy);
+        let (flow, _) = next(flow, Event::Acquired(None));
+        let (flow, command) = next(flow, Event::Saved(Version(1)));
+        assert!(matches!(command, Command::Authorize), "{command:?}");
+        let unavailable = Disturbance::Unavailable {
+            status: 503,
+            retry_after: None,
+        };
+        let error = AuthorizeError::Disturbed(unavailable);
+        let (flow, command) = next(flow, Event::Authorized(Err(error)));
+        assert!(matches!(command, Command::Save { .. }), "{command:?}");
+        let (flow, command) = next(flow, Event::SaveConflict);
+        assert!(matches!(command, Command::Load), "{command:?}");
+        flow
+    };
+    let tokens = TokenSet {
+        access: AccessToken::new(Secret::new("theirs")),
+        refresh: RefreshToken::new(Secret::new("refresh")),
+        obtained_at: now,
+        expires_at: now + LIFETIME,
+        generation: 0,
+    };
+    let theirs = Loaded {
+        session: VisitorSession {
+            created_at: now,
+            profiles: 1,
+            losses: 0,
+            state: State::Active(tokens.clone()),
+        },
+        version: Some(Version(9)),
+        is_stored: true,
+    };
+    for (there, found) in [
+        (Some(theirs), Ok(tokens)),
+        (None, Err(Unavailable::Dressipi)),
+    ] {
+        match announced_in_vain().on(Event::Loaded(there), now) {
+            Step::Done(done) => {
+                assert_eq!(done.result, found);
+                assert!(done.back_off.is_none() && done.unsaved.is_none());
+            }
+            Step::Do(_, command) => panic!("{command:?}"),
+        }
+    }
 }

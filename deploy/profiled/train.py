@@ -8,6 +8,7 @@ the time. What is not done here is compiled as what seldom happens: errors, relo
 Fails where a visitor is not served: nothing is learnt of that.
 """
 
+import collections
 import contextlib
 import http.client
 import http.server
@@ -32,6 +33,8 @@ BROWSER = {
     "Sec-Fetch-Dest": "document",
 }
 CLIENTS = 8
+# Whatever takes longer hangs, in seconds.
+PATIENCE = 60
 # Of so many requests of a client one is a new visitor's, one a call to Dressipi, one has a body, one a large answer.
 NEW, TO_DRESSIPI, WITH_BODY, LARGE = 25, 20, 30, 100
 
@@ -93,7 +96,12 @@ def running(words, port):
         raise
     finally:
         process.send_signal(signal.SIGTERM)
-        if (code := process.wait(60)) not in (0, -signal.SIGTERM):
+        try:
+            code = process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = process.wait()
+        if code:
             sys.exit(f"{words[0]} ended with {code}:\n{''.join(log[-20:])}")
 
 
@@ -146,9 +154,9 @@ tls.key_file = "{folder}/tls.key"
 
 
 def browse(port, requests, seed, seen):
-    """One connection, on which visitors come and come back."""
+    """One connection, on which visitors come and come back. Counts the answers by status and by why there was no token."""
     chance, visitors = random.Random(seed), []
-    connection = http.client.HTTPConnection("127.0.0.1", port)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     for number in range(requests):
         headers, method, body, path = dict(BROWSER), "GET", None, f"/page/{number}?colour=red"
         if visitors and number % NEW:
@@ -163,7 +171,7 @@ def browse(port, requests, seed, seen):
         answer = connection.getresponse()
         answer.read()
         told = answer.getheader("dressipi-sidecar") or ""
-        seen[answer.status, told] = seen.get((answer.status, told), 0) + 1
+        seen[answer.status, told] += 1
         if cookie := answer.getheader("set-cookie"):
             visitors.append(cookie.split(";")[0])
     connection.close()
@@ -172,7 +180,7 @@ def browse(port, requests, seed, seen):
 def browse_over_tls(folder, port, requests):
     """The same over HTTP/2 and TLS, by curl: one visitor, many streams."""
     jar, urls = pathlib.Path(folder, "jar"), pathlib.Path(folder, "urls")
-    common = ["curl", "--silent", "--show-error", "--fail", "--insecure", "--http2", "--cookie", jar]
+    common = ["curl", "--silent", "--show-error", "--fail", "--insecure", "--http2", "--max-time", str(PATIENCE), "--cookie", jar]
     for name, value in BROWSER.items():
         common += ["--header", f"{name}: {value}"]
     address = f"https://127.0.0.1:{port}"
@@ -191,14 +199,15 @@ def work(binary, folder, store, requests, tls):
     simulator = [binary, "simulator", "--listen", f"127.0.0.1:{ports['dressipi']}", "--token-lifetime", "5"]
     config = configuration(folder, ports, shop.server_address[1], store, tls)
     with running(simulator, ports["dressipi"]), running([binary, "serve", "--config", config], ports["http"]):
-        seen = {}
+        counts = [collections.Counter() for _ in range(CLIENTS)]
         threads = [
-            threading.Thread(target=browse, args=(ports["http"], requests // CLIENTS, seed, seen)) for seed in range(CLIENTS)
+            threading.Thread(target=browse, args=(ports["http"], requests // CLIENTS, seed, seen)) for seed, seen in enumerate(counts)
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
+        seen = sum(counts, collections.Counter())
         served = sum(count for (status, told), count in seen.items() if status in (200, 404) and not told)
         if served < requests // CLIENTS * CLIENTS * 0.99:
             sys.exit(f"too few visitors were served with a token: {seen}")
@@ -206,7 +215,7 @@ def work(binary, folder, store, requests, tls):
             browse_over_tls(folder, ports["https"], requests // 10)
         # What monitoring asks.
         for path in ("/metrics", "/readyz") * 3:
-            connection = http.client.HTTPConnection("127.0.0.1", ports["admin"])
+            connection = http.client.HTTPConnection("127.0.0.1", ports["admin"], timeout=PATIENCE)
             connection.request("GET", path)
             connection.getresponse().read()
     shop.shutdown()
@@ -214,6 +223,8 @@ def work(binary, folder, store, requests, tls):
 
 
 def main():
+    # Whoever ends this ends what it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     binary, *options = sys.argv[1:]
     requests = 1_600 if "--quick" in options else 24_000
     tls = bool(shutil.which("curl") and shutil.which("openssl"))

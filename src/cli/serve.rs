@@ -21,8 +21,10 @@ pub(super) fn run(path: &Path, upgrade: bool) -> anyhow::Result<()> {
     if loaded.config.server.core_dumps {
         confine::allow_core_dumps().context("core dumps cannot be allowed")?;
     }
-    if loaded.config.server.huge_pages {
-        confine::allow_huge_pages().context("huge pages cannot be allowed")?;
+    if loaded.config.server.huge_pages
+        && let Err(error) = confine::allow_huge_pages()
+    {
+        tracing::warn!(%error, "server.huge_pages: the system does not allow them");
     }
     let mut taken = None;
     if upgrade {

@@ -41,6 +41,8 @@ pub struct Flow {
     leases_ended: u8,
     /// Since when it waits for another replica's flow.
     waiting_since: Option<Timestamp>,
+    /// Why it makes no profile though one is wanted: the call that it had announced was not made.
+    unmade: Option<Unavailable>,
 }
 
 /// Where a flow is.
@@ -175,6 +177,7 @@ impl Flow {
             alone: policy.replicas.is_none(),
             leases_ended: 0,
             waiting_since: None,
+            unmade: None,
         }
     }
 
@@ -361,7 +364,10 @@ impl Flow {
     /// code in hand has the grace to come back with it, and one that dies has not made a call that nobody knows of.
     fn authorize(self, base: Base, now: Timestamp) -> Step {
         match self.want.create {
-            false => self.give_up(Unavailable::NotCreated),
+            false => {
+                let reason = self.unmade.unwrap_or(Unavailable::NotCreated);
+                self.give_up(reason)
+            }
             true if !self.alone => self.acquire(None),
             true if self.policy.replicas.is_some() => {
                 let not_before = now + self.doubt();
@@ -437,6 +443,16 @@ impl Flow {
 
     fn done(self, result: Result<TokenSet, Unavailable>) -> Step {
         Step::Done(self.finish(result))
+    }
+
+    /// What there is by now is used, and nothing is made: somebody else has gone on.
+    fn use_what_there_is(mut self, end: End) -> Step {
+        self.unmade = Some(match end {
+            End::BackOff(_) => Unavailable::Dressipi,
+            End::GiveUp(reason) => reason,
+        });
+        self.want.create = false;
+        self.ask(Stage::Loading, Command::Load)
     }
 
     fn end(self, end: End) -> Step {

@@ -141,18 +141,21 @@ impl Flow {
 
     pub(super) fn save_conflict(mut self, ours: VisitorSession, then: Then) -> Step {
         self.conflicts += 1;
-        if self.conflicts > MAX_CONFLICTS {
-            return self.keep(ours, Err(Unavailable::Store));
-        }
-        // Nothing was done yet: whatever is there now decides.
+        let too_many = self.conflicts > MAX_CONFLICTS;
         match then {
-            Then::Authorize => return self.ask(Stage::Loading, Command::Load),
-            Then::EndUnmade(end) => return self.end(end),
-            Then::Recover => {
+            // Nothing was done yet: whatever is there now decides.
+            Then::Authorize if !too_many => return self.ask(Stage::Loading, Command::Load),
+            Then::Authorize => return self.give_up(Unavailable::Store),
+            // Others have gone on from the announcement, or it is forgotten.
+            Then::EndUnmade(end) => return self.use_what_there_is(end),
+            Then::Recover if !too_many => {
                 self.carried = Some(Box::new(ours));
                 return self.ask(Stage::Loading, Command::Load);
             }
             _ => {}
+        }
+        if too_many {
+            return self.keep(ours, Err(Unavailable::Store));
         }
         let stage = Stage::Comparing {
             ours,
