@@ -545,7 +545,8 @@ impl World {
             // Who only carries it goes on carrying it.
             let is_carried = self.process().carried.as_ref() == Some(&refresh);
             let is_ours = outcome != Outcome::AnswerLost || !is_carried;
-            self.newest_received = is_ours.then_some((profile, refresh));
+            let counts = is_ours && !self.refused.contains(&refresh);
+            self.newest_received = counts.then_some((profile, refresh));
             self.received_by = self.at;
         }
         if outcome == Outcome::AnswerLost {
@@ -555,7 +556,8 @@ impl World {
             && let Some(refresh) = refresh_in(self.stored.as_ref())
         {
             (self.profile, _) = self.server.refresh[&refresh];
-            self.newest_received = Some((self.profile, refresh));
+            let counts = !self.refused.contains(&refresh);
+            self.newest_received = counts.then_some((self.profile, refresh));
             self.received_by = self.at;
         }
         self.confirmed.clone_from(&self.stored);
