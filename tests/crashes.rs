@@ -325,16 +325,22 @@ async fn sigterm_drains_and_exits_0_within_seconds() {
     );
 }
 
+/// A process with one more key of `[server]`, and its folder.
+fn serve_with(dressipi: &Dressipi, key: &str) -> (tempfile::TempDir, Process) {
+    let folder = tempfile::tempdir().unwrap();
+    let config = write_config(folder.path(), dressipi, "");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let more = format!("[server]\n{key}");
+    std::fs::write(&config, text.replacen("[server]", &more, 1)).unwrap();
+    let process = Process::serve(&config, 2);
+    (folder, process)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crash_leaves_no_core_dump_unless_it_is_asked_for() {
     let dressipi = Dressipi::start().await;
     for asked_for in [false, true] {
-        let folder = tempfile::tempdir().unwrap();
-        let config = write_config(folder.path(), &dressipi, "");
-        let text = std::fs::read_to_string(&config).unwrap();
-        let more = format!("[server]\ncore_dumps = {asked_for}");
-        std::fs::write(&config, text.replacen("[server]", &more, 1)).unwrap();
-        let process = Process::serve(&config, 2);
+        let (_folder, process) = serve_with(&dressipi, &format!("core_dumps = {asked_for}"));
         let [soft, hard] = process.core_limits();
         let expected = if asked_for { hard.as_str() } else { "0" };
         assert_eq!(soft, expected, "the limit of this machine is {hard}");
@@ -345,12 +351,7 @@ async fn a_crash_leaves_no_core_dump_unless_it_is_asked_for() {
 async fn no_memory_lies_in_huge_pages_unless_they_are_asked_for() {
     let dressipi = Dressipi::start().await;
     for asked_for in [false, true] {
-        let folder = tempfile::tempdir().unwrap();
-        let config = write_config(folder.path(), &dressipi, "");
-        let text = std::fs::read_to_string(&config).unwrap();
-        let more = format!("[server]\nhuge_pages = {asked_for}");
-        std::fs::write(&config, text.replacen("[server]", &more, 1)).unwrap();
-        let process = Process::serve(&config, 2);
+        let (_folder, process) = serve_with(&dressipi, &format!("huge_pages = {asked_for}"));
         let may = process.huge_pages();
         assert_eq!(may, Some(asked_for), "Linux says so since 5.0");
     }

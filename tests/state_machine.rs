@@ -261,6 +261,12 @@ impl World {
         self.act(action);
     }
 
+    fn acts(&mut self, actions: &[(usize, Action)]) {
+        for (at, action) in actions {
+            self.act_at(*at, *action);
+        }
+    }
+
     fn act(&mut self, action: Action) {
         match action {
             Action::Request { create, carry } => self.request(create, carry),
@@ -1096,31 +1102,28 @@ fn a_flow_that_may_not_create_says_so() {
     }
 }
 
+/// A request that may make a profile; a command that works, and one whose answer is lost.
+const R: Action = Action::Request {
+    create: true,
+    carry: false,
+};
+const P: Action = Action::Perform(Outcome::Works);
+const LOST: Action = Action::Perform(Outcome::AnswerLost);
+
 /// A store that forgets a grant which it had not confirmed has two profiles counted as one, and then the tokens that are written first
 /// stay. So the other profile's, which arrive later, are let go of: the one who has shown themselves keeps what they have seen.
 #[test]
 fn of_two_profiles_that_are_counted_as_one_the_first_stored_stays() {
-    const R: Action = Action::Request {
-        create: true,
-        carry: false,
-    };
-    const P: Action = Action::Perform(Outcome::Works);
     let mut world = World::new(false, 3);
-    let mut acts = |actions: &[(usize, Action)]| {
-        for (at, action) in actions {
-            world.act_at(*at, *action);
-        }
-    };
     // The second process announces and authorizes, and its code is written without a confirmation.
-    let lost = Action::Perform(Outcome::AnswerLost);
-    acts(&[(1, R), (1, P), (1, P), (1, P), (1, lost)]);
+    world.acts(&[(1, R), (1, P), (1, P), (1, P), (1, LOST)]);
     // The first one exchanges it, and stands still with the tokens in hand. The store forgets the code.
-    acts(&[(0, R), (0, P), (0, P), (1, Action::Takeover)]);
+    world.acts(&[(0, R), (0, P), (0, P), (1, Action::Takeover)]);
     // Beyond the grace, the third one makes another profile, and stands still before its exchange.
-    acts(&[(2, Action::Wait(240)), (2, R)]);
-    acts(&[(2, P), (2, P), (2, P), (2, P)]);
+    world.acts(&[(2, Action::Wait(240)), (2, R)]);
+    world.acts(&[(2, P), (2, P), (2, P), (2, P)]);
     // Now the first one's tokens are written, and then those of the third arrive.
-    acts(&[(0, P), (0, P), (0, P), (2, P)]);
+    world.acts(&[(0, P), (0, P), (0, P), (2, P)]);
     assert_eq!(world.server.profiles, 2);
     assert_eq!(world.server.issued, 2, "both codes were exchanged");
     for at in 0..3 {
@@ -1140,27 +1143,16 @@ fn of_two_profiles_that_are_counted_as_one_the_first_stored_stays() {
 /// one would not wait for their answer.
 #[test]
 fn an_announcement_is_taken_back_by_nobody_else() {
-    const R: Action = Action::Request {
-        create: true,
-        carry: false,
-    };
-    const P: Action = Action::Perform(Outcome::Works);
-    let lost = Action::Perform(Outcome::AnswerLost);
     let mut world = World::new(false, 3);
-    let mut acts = |actions: &[(usize, Action)]| {
-        for (at, action) in actions {
-            world.act_at(*at, *action);
-        }
-    };
     // Two calls in vain.
     for _ in 0..2 {
-        acts(&[(2, R), (2, P), (2, P), (2, lost), (2, P)]);
-        acts(&[(2, Action::Wait(7200))]);
+        world.acts(&[(2, R), (2, P), (2, P), (2, LOST), (2, P)]);
+        world.acts(&[(2, Action::Wait(7200))]);
     }
     // A third one is announced, and the store does not say that it is: so it is not made, and is about to be taken back.
-    acts(&[(2, R), (2, P), (2, lost), (2, P)]);
+    world.acts(&[(2, R), (2, P), (2, LOST), (2, P)]);
     // The store forgets everything, and somebody announces anew.
-    acts(&[(0, Action::Wipe), (0, R), (0, P), (0, P)]);
+    world.acts(&[(0, Action::Wipe), (0, R), (0, P), (0, P)]);
     let announced = world.stored.clone();
     assert!(announced.is_some());
     world.at = 2;
