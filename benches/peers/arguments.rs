@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::support::processes::other_sidecar_binary;
 use crate::systems::{System, target_folder};
 
 /// How much is measured.
@@ -74,12 +75,17 @@ impl Plan {
         } else {
             (15, 16_000, 4_000)
         };
+        let mut systems = only.unwrap_or(if quick {
+            QUICK.into()
+        } else {
+            System::ALL.into()
+        });
+        if other_sidecar_binary().is_some() {
+            // First: it copies a store that nobody has opened yet.
+            systems.insert(0, System::OtherSidecar);
+        }
         Ok(Self {
-            systems: only.unwrap_or(if quick {
-                QUICK.into()
-            } else {
-                System::ALL.into()
-            }),
+            systems,
             visitors,
             fewer_visitors,
             rounds: rounds.unwrap_or(usual_rounds),

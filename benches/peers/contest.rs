@@ -57,7 +57,9 @@ impl Contestant {
         contestant.check(site.population);
         let (number, who) = match system {
             // Whoever is in the store comes into the cache when they first ask.
-            System::Sidecar => (site.population.number.max(WARM_UP), Who::InTurn),
+            System::Sidecar | System::OtherSidecar => {
+                (site.population.number.max(WARM_UP), Who::InTurn)
+            }
             _ => (WARM_UP, Who::Anybody { seed: 0 }),
         };
         contestant.load(load, site.population, number, who, Pace::AsAnswered);

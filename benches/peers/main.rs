@@ -7,6 +7,7 @@
 //! cargo bench --bench peers -- --check                     # fails where a target below is missed
 //! cargo bench --bench peers -- --json figures.json         # where all figures go; else peers.json in the build's folder
 //! SIDECAR_BINARY=$(deploy/profiled/build) cargo bench --bench peers     # the sidecar built by its profile
+//! OTHER_SIDECAR_BINARY=/old/dressipi-sidecar cargo bench --bench peers  # another build of it in the same rounds
 //! ```
 //! **The work.** A shop's visitors are known by a cookie. For each request the proxy finds the visitor by it, and adds to what it sends
 //! on the visitor's token (`x-dressipi-jwt`, 600 bytes, another one for everybody) and a key (`x-api-key`). There is one upstream, plain

@@ -4,8 +4,12 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use dressipi_sidecar::server::keys_beside;
+
 use crate::population::Population;
-use crate::support::processes::{Core, Process, free_address, program, sidecar_binary, under};
+use crate::support::processes::{
+    Core, Process, free_address, other_sidecar_binary, program, sidecar_binary, under,
+};
 
 /// What stands between client and upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +17,8 @@ pub(crate) enum System {
     Direct,
     Pingora,
     Sidecar,
+    /// Another build of it, where one is named.
+    OtherSidecar,
     NginxMap,
     NginxLua,
     Haproxy,
@@ -54,6 +60,7 @@ impl System {
             Self::Direct => "direct",
             Self::Pingora => "pingora",
             Self::Sidecar => "sidecar",
+            Self::OtherSidecar => "other-sidecar",
             Self::NginxMap => "nginx-map",
             Self::NginxLua => "nginx-lua",
             Self::Haproxy => "haproxy",
@@ -69,6 +76,7 @@ impl System {
             Self::Direct => "direct, no proxy",
             Self::Pingora => "pingora, passing through",
             Self::Sidecar => "**sidecar**",
+            Self::OtherSidecar => "sidecar, `OTHER_SIDECAR_BINARY`",
             Self::NginxMap => "nginx, `map`",
             Self::NginxLua => "nginx, Lua shared dict",
             Self::Haproxy => "HAProxy, map file",
@@ -83,7 +91,7 @@ impl System {
         match self {
             Self::Direct | Self::Pingora => [false, false],
             // An app has no use for the key, and does not get it.
-            Self::Sidecar => [true, false],
+            Self::Sidecar | Self::OtherSidecar => [true, false],
             _ => [true, true],
         }
     }
@@ -104,7 +112,7 @@ impl System {
     /// What `install` calls the program; none where it is built here.
     pub(crate) fn peer(self) -> Option<&'static str> {
         match self {
-            Self::Direct | Self::Pingora | Self::Sidecar => None,
+            Self::Direct | Self::Pingora | Self::Sidecar | Self::OtherSidecar => None,
             Self::NginxMap | Self::NginxLua => Some("nginx"),
             Self::Haproxy | Self::Envoy | Self::Traefik | Self::Caddy => Some(self.name()),
         }
@@ -145,9 +153,15 @@ impl System {
             std::fs::write(&path, filled(text, &words)).unwrap();
             path.to_string_lossy().into_owned()
         };
-        if self == Self::Sidecar {
-            let config = file("sidecar.toml", include_str!("conf/sidecar.toml"));
-            let mut command = under(site.tool, &sidecar_binary());
+        let sidecar = match self {
+            Self::Sidecar => Some(sidecar_binary()),
+            Self::OtherSidecar => other_sidecar_binary(),
+            _ => None,
+        };
+        if let Some(binary) = sidecar {
+            let config = format!("{}.toml", self.name());
+            let config = file(&config, include_str!("conf/sidecar.toml"));
+            let mut command = under(site.tool, &binary);
             let command = command.args(["serve", "--config", &config]);
             return Ok(Some(Process::serve(command)));
         }
@@ -206,6 +220,19 @@ impl System {
         Process::keep(&command, signal, address, &log).map(Some)
     }
 
+    /// The store that it opens. A file is one process's.
+    fn store(self, population: &Population) -> PathBuf {
+        let store = &population.store;
+        if self != Self::OtherSidecar {
+            return store.clone();
+        }
+        let own = store.with_extension("other.redb");
+        for (from, to) in [(store, &own), (&keys_beside(store), &keys_beside(&own))] {
+            std::fs::copy(from, to).unwrap();
+        }
+        own
+    }
+
     /// What stands for the words between `@` in the files of `conf`.
     fn words(self, site: &Site, listen: SocketAddr) -> HashMap<&'static str, String> {
         let visitors = site.population.number;
@@ -224,7 +251,7 @@ impl System {
             ("upstream_host", site.upstream.ip().to_string()),
             ("upstream_port", site.upstream.port().to_string()),
             ("folder", site.folder.display().to_string()),
-            ("store", site.population.store.display().to_string()),
+            ("store", self.store(site.population).display().to_string()),
             ("tokens", site.population.tokens.display().to_string()),
             (
                 "tokens_nginx",

@@ -52,12 +52,13 @@ impl ConnectionMeta {
 }
 
 struct PoolConnection<S> {
-    pub notify_use: oneshot::Sender<bool>,
+    // None: nobody waits to be told
+    pub notify_use: Option<oneshot::Sender<bool>>,
     pub connection: S,
 }
 
 impl<S> PoolConnection<S> {
-    pub fn new(notify_use: oneshot::Sender<bool>, connection: S) -> Self {
+    pub fn new(notify_use: Option<oneshot::Sender<bool>>, connection: S) -> Self {
         PoolConnection {
             notify_use,
             connection,
@@ -66,7 +67,9 @@ impl<S> PoolConnection<S> {
 
     pub fn release(self) -> S {
         // notify the idle watcher to release the connection
-        let _ = self.notify_use.send(true);
+        if let Some(notify_use) = self.notify_use {
+            let _ = notify_use.send(true);
+        }
         // wait for the watcher to release
         self.connection
     }
@@ -323,14 +326,32 @@ impl<S> ConnectionPool<S> {
         meta: &ConnectionMeta,
         connection: S,
     ) -> (Arc<Notify>, oneshot::Receiver<bool>) {
+        let (notify_use, watch_use) = oneshot::channel();
+        let notify_close = self.put_notifying(meta, connection, Some(notify_use));
+        (notify_close, watch_use)
+    }
+
+    /// Release a connection to this pool for reuse, where nobody has to be notified
+    ///
+    /// What the pool does with the connection, `S` itself must notice: it is dropped when it is
+    /// evicted, and otherwise handed out by [Self::get()].
+    pub fn put_silently(&self, meta: &ConnectionMeta, connection: S) {
+        self.put_notifying(meta, connection, None);
+    }
+
+    fn put_notifying(
+        &self,
+        meta: &ConnectionMeta,
+        connection: S,
+        notify_use: Option<oneshot::Sender<bool>>,
+    ) -> Arc<Notify> {
         let (notify_close, evicted) = self.lru.add(meta.id, meta.clone());
         for meta in &evicted {
             self.pop_evicted(meta);
         }
-        let (notify_use, watch_use) = oneshot::channel();
         let connection = PoolConnection::new(notify_use, connection);
         self.insert_pool_connection(meta.key, meta.id, connection);
-        (notify_close, watch_use)
+        notify_close
     }
 
     /// Actively monitor the health of a connection that is already released to this pool

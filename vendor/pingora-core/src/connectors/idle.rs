@@ -1,0 +1,331 @@
+// Copyright 2026 Cloudflare, Inc.
+//
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+// http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+
+//! Connections between two uses, and what watches them meanwhile
+//!
+//! A connection in the pool is watched by a task, which closes it when its peer does or when it
+//! has been idle for too long. Such a task outlives the connection it watches: when that is taken
+//! out of the pool, the task is not told, and stays for the next connection that is put in. Whoever
+//! puts it in registers the task's waker with it. So neither a task, nor a timer, nor a turn of the
+//! scheduler is spent on a connection that comes and goes with every request, and whoever takes it
+//! waits for nobody.
+
+use super::{PoolCallback, Stream};
+use crossbeam_queue::ArrayQueue;
+use log::{debug, warn};
+use parking_lot::Mutex;
+use pingora_pool::{ConnectionMeta, ConnectionPool};
+use std::future::{poll_fn, Future};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, ReadBuf};
+
+/// The pool of idle connections
+pub(super) struct IdlePool {
+    pool: ConnectionPool<Pooled>,
+    /// Watchers without a connection
+    free: ArrayQueue<Arc<Watcher>>,
+    unexpected_data: Arc<AtomicU64>,
+    on_evicted: Option<PoolCallback>,
+}
+
+/// What the pool has of a connection
+///
+/// The connection itself is the watcher's. It is closed when this is dropped.
+struct Pooled {
+    watcher: Arc<Watcher>,
+    number: u64,
+}
+
+struct Watcher {
+    owner: Weak<IdlePool>,
+    watched: Mutex<Watched>,
+}
+
+/// What a watcher has before it
+#[derive(Default)]
+struct Watched {
+    idle: Option<Idle>,
+    /// Of the present connection, or the last: each has another one
+    number: u64,
+    /// Of the task, once that has been polled
+    waker: Option<Waker>,
+    /// When the task looks at the time again
+    timer: Option<Instant>,
+    /// There is no task any more, or it is to end
+    ended: bool,
+}
+
+struct Idle {
+    stream: Stream,
+    meta: ConnectionMeta,
+    since: Instant,
+    timeout: Option<Duration>,
+}
+
+type Timer = Option<Pin<Box<dyn Future<Output = ()> + Send>>>;
+
+// === impl IdlePool ===
+
+impl IdlePool {
+    pub(super) fn new(
+        size: usize,
+        unexpected_data: Arc<AtomicU64>,
+        on_evicted: Option<PoolCallback>,
+    ) -> Arc<Self> {
+        Arc::new(IdlePool {
+            pool: ConnectionPool::new(size),
+            free: ArrayQueue::new(size.max(1)),
+            unexpected_data,
+            on_evicted,
+        })
+    }
+
+    /// Put a connection into the pool, for whoever asks for the same `key`
+    ///
+    /// It is closed at once if it is of no use any more.
+    pub(super) fn put(self: &Arc<Self>, stream: Stream, key: u64, timeout: Option<Duration>) {
+        let meta = ConnectionMeta::new(key, stream.id());
+        let idle = Idle {
+            stream,
+            meta: meta.clone(),
+            since: Instant::now(),
+            timeout,
+        };
+        let watcher = self.free_watcher();
+        let number = watcher.give(idle);
+        let pooled = Pooled {
+            watcher: watcher.clone(),
+            number,
+        };
+        // Before it is watched: what is closed at once is found there.
+        self.pool.put_silently(&meta, pooled);
+        if let Some(closed) = watcher.register(number, &self.unexpected_data) {
+            self.close(closed, watcher);
+        }
+    }
+
+    /// Take a connection out of the pool, if there is one
+    pub(super) fn get(&self, key: u64) -> Option<Stream> {
+        // One that its watcher is about to remove has no connection.
+        loop {
+            let pooled = self.pool.get(&key)?;
+            if let Some(idle) = pooled.watcher.take(pooled.number) {
+                self.set_free(pooled.watcher.clone());
+                return Some(idle.stream);
+            }
+        }
+    }
+
+    fn free_watcher(self: &Arc<Self>) -> Arc<Watcher> {
+        while let Some(watcher) = self.free.pop() {
+            if !watcher.watched.lock().ended {
+                return watcher;
+            }
+        }
+        let watcher = Arc::new(Watcher {
+            owner: Arc::downgrade(self),
+            watched: Mutex::default(),
+        });
+        pingora_runtime::current_handle().spawn(watch(watcher.clone()));
+        watcher
+    }
+
+    fn set_free(&self, watcher: Arc<Watcher>) {
+        if let Err(surplus) = self.free.push(watcher) {
+            surplus.end();
+        }
+    }
+
+    /// Close a connection that is still in the pool, or about to leave it
+    fn close(&self, idle: Idle, watcher: Arc<Watcher>) {
+        // While its descriptor is its own: the pool knows it by that.
+        self.pool.pop_closed(&idle.meta);
+        drop(idle);
+        self.set_free(watcher);
+    }
+}
+
+impl Drop for IdlePool {
+    fn drop(&mut self) {
+        while let Some(watcher) = self.free.pop() {
+            watcher.end();
+        }
+    }
+}
+
+// === impl Pooled ===
+
+impl Drop for Pooled {
+    fn drop(&mut self) {
+        // Not there: it has been taken, or closed.
+        let Some(idle) = self.watcher.take(self.number) else {
+            return;
+        };
+        let Some(owner) = self.watcher.owner.upgrade() else {
+            return self.watcher.end();
+        };
+        debug!("idle connection is being evicted");
+        owner.set_free(self.watcher.clone());
+        if let Some(on_evicted) = &owner.on_evicted {
+            on_evicted(idle.since.elapsed());
+        }
+    }
+}
+
+// === impl Watcher ===
+
+impl Watcher {
+    /// Give it a connection; the number is what it can be taken by
+    fn give(&self, idle: Idle) -> u64 {
+        let mut watched = self.watched.lock();
+        watched.number += 1;
+        watched.idle = Some(idle);
+        watched.number
+    }
+
+    fn take(&self, number: u64) -> Option<Idle> {
+        let mut watched = self.watched.lock();
+        if watched.number != number {
+            return None;
+        }
+        watched.idle.take()
+    }
+
+    /// Have the task woken when something happens to the connection
+    ///
+    /// Returns the connection if that has happened already.
+    fn register(&self, number: u64, unexpected_data: &AtomicU64) -> Option<Idle> {
+        let mut watched = self.watched.lock();
+        // A task that has not been polled yet will see for itself.
+        let waker = watched.waker.clone()?;
+        if watched.number != number {
+            return None;
+        }
+        let timer = watched.timer;
+        let idle = watched.idle.as_mut()?;
+        if idle.is_closed(&mut Context::from_waker(&waker), unexpected_data) {
+            return watched.idle.take();
+        }
+        if let Some(end) = idle.end() {
+            if timer.is_none_or(|timer| timer > end) {
+                waker.wake();
+            }
+        }
+        None
+    }
+
+    /// One turn of the task
+    fn poll(self: &Arc<Self>, context: &mut Context<'_>, timer: &mut Timer) -> Poll<()> {
+        loop {
+            if let Some(running) = timer {
+                if running.as_mut().poll(context).is_ready() {
+                    *timer = None;
+                }
+            }
+            let Some(owner) = self.owner.upgrade() else {
+                return Poll::Ready(());
+            };
+            let mut watched = self.watched.lock();
+            if watched.ended {
+                return Poll::Ready(());
+            }
+            if timer.is_none() {
+                watched.timer = None;
+            }
+            if !matches!(&watched.waker, Some(waker) if waker.will_wake(context.waker())) {
+                watched.waker = Some(context.waker().clone());
+            }
+            let present = watched.timer;
+            let Some(idle) = &mut watched.idle else {
+                return Poll::Pending;
+            };
+            if !idle.is_closed(context, &owner.unexpected_data) {
+                let Some(end) = idle.end() else {
+                    return Poll::Pending;
+                };
+                let left = end.saturating_duration_since(Instant::now());
+                if !left.is_zero() {
+                    if present.is_some_and(|timer| timer <= end) {
+                        return Poll::Pending;
+                    }
+                    watched.timer = Some(end);
+                    *timer = Some(Box::pin(pingora_timeout::sleep(left)));
+                    continue;
+                }
+                debug!("idle connection timed out");
+            }
+            let closed = watched.idle.take();
+            drop(watched);
+            if let Some(closed) = closed {
+                owner.close(closed, self.clone());
+            }
+        }
+    }
+
+    fn end(&self) {
+        let waker = {
+            let mut watched = self.watched.lock();
+            watched.ended = true;
+            watched.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+// === impl Idle ===
+
+impl Idle {
+    /// When it has been idle for too long
+    fn end(&self) -> Option<Instant> {
+        self.since.checked_add(self.timeout?)
+    }
+
+    /// Whether it is of no use any more. If it is not, `context` is woken when that may have changed.
+    fn is_closed(&mut self, context: &mut Context<'_>, unexpected_data: &AtomicU64) -> bool {
+        let mut byte = [0; 1];
+        let mut byte = ReadBuf::new(&mut byte);
+        match Pin::new(&mut self.stream).poll_read(context, &mut byte) {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(())) if byte.filled().is_empty() => {
+                debug!("Idle connection is closed");
+            }
+            Poll::Ready(Ok(())) => {
+                warn!("Unexpected data read in idle connection");
+                unexpected_data.fetch_add(1, Ordering::Relaxed);
+            }
+            Poll::Ready(Err(e)) => debug!("Idle connection is broken: {e:?}"),
+        }
+        true
+    }
+}
+
+/// The task of a watcher
+async fn watch(watcher: Arc<Watcher>) {
+    /// A runtime that shuts down drops its tasks.
+    struct Ended<'a>(&'a Watcher);
+    impl Drop for Ended<'_> {
+        fn drop(&mut self) {
+            self.0.watched.lock().ended = true;
+        }
+    }
+    let _ended = Ended(&watcher);
+    let mut timer: Timer = None;
+    poll_fn(|context| watcher.poll(context, &mut timer)).await
+}
