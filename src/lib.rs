@@ -1,7 +1,7 @@
 //! `dressipi-sidecar`: an authenticating reverse proxy for the Dressipi API. One visitor, one profile, whatever happens.
 //!
 //! Imports point one way, and `tests/layers.rs` holds that:
-//! `clock, secret, tls, trace → oauth, visitor → session → dressipi → config → telemetry → gate → proxy, admin → server → cli`.
+//! `hex → clock, secret, tls, trace → oauth, visitor → session → dressipi → config → telemetry → gate → proxy, admin → server → cli`.
 //! The `simulator` stands apart: it shares nothing with the client that it tests.
 
 pub mod admin;
@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod dressipi;
 pub mod gate;
+mod hex;
 pub mod oauth;
 pub mod proxy;
 mod scheduling;

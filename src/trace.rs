@@ -8,6 +8,8 @@ use std::fmt;
 use http::header::AsHeaderName;
 use http::{HeaderMap, HeaderName};
 
+use crate::hex::write_hex;
+
 /// The header that says which span a request comes from.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// The header with what tracing systems add to it.
@@ -140,18 +142,6 @@ impl fmt::Display for SpanContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "00-{}-{}-{:02x}", self.trace, self.span, self.flags())
     }
-}
-
-/// Writes digits at once: a request that is not recorded costs little more than this.
-fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = [0; 32];
-    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
-    }
-    let digits = &text[..bytes.len() * 2];
-    f.write_str(std::str::from_utf8(digits).unwrap_or_default())
 }
 
 /// Digits of a number, of which only the small letters count.

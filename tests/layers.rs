@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-const ORDER: [&[&str]; 10] = [
+const ORDER: [&[&str]; 11] = [
+    &["hex"],
     &["clock", "scheduling", "secret", "tls", "trace"],
     &["oauth", "visitor"],
     &["session"],

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::pkce::CodeVerifier;
 use crate::clock::Timestamp;
+use crate::hex::write_hex;
 use crate::secret::Secret;
 
 /// An access token (RFC 6749 §1.4): opaque text that happens to be a JWT.
@@ -229,7 +230,7 @@ impl TokenSet {
 /// Sixteen hexadecimal digits.
 impl fmt::Display for TokenFingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write_hex(f, &self.0)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt::{self, Write};
 
 use super::name::{LOGGED, read_hex};
+use crate::hex::write_hex;
 
 /// The identifier that the sidecar mints for a visitor: 128 random bits, meaningless outside the visitor cookie.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -101,9 +102,7 @@ impl VisitorKey {
 /// Twelve hexadecimal digits: enough to follow one visitor through a log, useless to find out who it is.
 impl fmt::Display for VisitorKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0[..LOGGED]
-            .iter()
-            .try_for_each(|byte| write!(f, "{byte:02x}"))
+        write_hex(f, &self.0[..LOGGED])
     }
 }
 
