@@ -8,11 +8,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
-use super::logs::batch;
+use super::access_line::AccessLine;
+use super::lines::batch;
 use super::metrics::Metrics;
-use crate::clock::Timestamp;
-use crate::trace::TraceId;
-use crate::visitor::VisitorKey;
 
 /// Where requests leave their lines.
 #[derive(Clone)]
@@ -23,35 +21,6 @@ pub struct AccessLog {
 
 /// The access log's end: what is queued when it is dropped is written first.
 pub struct AccessLogGuard(SyncSender<Message>);
-
-/// One line about one request.
-#[derive(Debug)]
-pub struct AccessLine {
-    /// When the request ended.
-    pub at: Timestamp,
-    /// The method.
-    pub method: http::Method,
-    /// The path, without its query.
-    pub path: String,
-    /// The status that the client got, if it got one.
-    pub status: Option<u16>,
-    /// The route.
-    pub route: Option<Arc<str>>,
-    /// The visitor.
-    pub visitor: Option<VisitorKey>,
-    /// What token went along.
-    pub token: &'static str,
-    /// How long it took.
-    pub took: Duration,
-    /// How long the upstream took to answer the last attempt, from connecting to the head of its answer.
-    pub upstream: Option<Duration>,
-    /// The trace, where it is recorded.
-    pub trace: Option<TraceId>,
-    /// Bytes of the answer's body.
-    pub sent: usize,
-    /// The kind of failure, if one ended it.
-    pub error: Option<String>,
-}
 
 enum Message {
     Line(AccessLine),
@@ -93,13 +62,10 @@ fn run(lines: &Receiver<Message>) {
         let mut next = Some(first);
         while let Some(message) = next {
             let mut flushed = Vec::new();
-            batch(|set_time| {
+            batch(|batch| {
                 for message in std::iter::once(message).chain(lines.try_iter()).take(QUEUE) {
                     match message {
-                        Message::Line(line) => {
-                            set_time(line.at);
-                            line.emit();
-                        }
+                        Message::Line(line) => line.log(batch),
                         Message::Flush(answer) => {
                             flushed.push(answer);
                             break;
@@ -143,31 +109,10 @@ impl Drop for AccessLogGuard {
     }
 }
 
-// === impl AccessLine ===
-
-impl AccessLine {
-    fn emit(&self) {
-        let micros = |took: Duration| u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        tracing::info!(
-            target: "access",
-            method = self.method.as_str(),
-            path = self.path,
-            status = self.status,
-            route = self.route.as_deref(),
-            visitor = self.visitor.map(tracing::field::display),
-            token = self.token,
-            took_us = micros(self.took),
-            upstream_us = self.upstream.map(micros),
-            trace_id = self.trace.map(tracing::field::display),
-            sent = self.sent,
-            error = self.error,
-        );
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Timestamp;
 
     fn line(path: &str) -> AccessLine {
         AccessLine {

@@ -1,20 +1,18 @@
 //! Structured logs: text for people, JSON for machines. Secrets cannot get in, since their types print nothing; query
 //! strings and headers are never logged.
 
-use std::cell::RefCell;
-use std::io::{self, IsTerminal, Write};
+use std::io::IsTerminal;
 use std::sync::OnceLock;
-use std::time::{Duration, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{Directive, ParseError};
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::fmt::SubscriberBuilder;
+use tracing_subscriber::fmt::format::{DefaultFields, Format, Full, Json, JsonFields};
 use tracing_subscriber::reload;
-use tracing_subscriber::util::TryInitError;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
-use crate::clock::{Clock, SystemClock, Timestamp};
+use super::lines::{LineTime, LineWriter};
 use crate::config::{Log, LogFormat};
 
 /// Why logging could not be set up.
@@ -41,8 +39,15 @@ pub enum LogError {
 /// Puts another filter in the place of the present one.
 type SetFilter = Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>;
 
+/// How this process logs.
+struct Logging {
+    /// Lines are JSON, not text.
+    json: bool,
+    set_filter: SetFilter,
+}
+
 /// There is one log in a process.
-static SET_FILTER: OnceLock<SetFilter> = OnceLock::new();
+static LOGGING: OnceLock<Logging> = OnceLock::new();
 /// What is logged now, as it was written.
 static LEVEL: Mutex<Option<String>> = Mutex::new(None);
 
@@ -84,33 +89,49 @@ pub fn init_logs(log: &Log) -> Result<(), LogError> {
         LogFormat::Text => false,
         LogFormat::Auto => !std::io::stderr().is_terminal(),
     };
-    use tracing_subscriber::util::SubscriberInitExt;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_timer(LineTime)
-        .with_writer(|| LineWriter);
-    let set: SetFilter;
+    let set_filter: SetFilter;
     if json {
-        let builder = builder
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(false)
-            .with_filter_reloading();
+        let builder = json_lines(filter).with_filter_reloading();
         let handle = builder.reload_handle();
-        set = Box::new(move |filter| handle.reload(filter));
+        set_filter = Box::new(move |filter| handle.reload(filter));
         builder.finish().try_init()?;
     } else {
-        let builder = builder
+        let builder = text_lines(filter)
             .with_ansi(std::io::stderr().is_terminal())
             .with_filter_reloading();
         let handle = builder.reload_handle();
-        set = Box::new(move |filter| handle.reload(filter));
+        set_filter = Box::new(move |filter| handle.reload(filter));
         builder.finish().try_init()?;
     }
-    let _ = SET_FILTER.set(set);
+    let _ = LOGGING.set(Logging { json, set_filter });
     *LEVEL.lock() = Some(log.level.clone());
     Ok(())
+}
+
+/// What writes lines as text.
+fn text_lines(
+    filter: EnvFilter,
+) -> SubscriberBuilder<DefaultFields, Format<Full, LineTime>, EnvFilter, LineWriter> {
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_timer(LineTime)
+        .with_writer(LineWriter)
+}
+
+/// What writes lines as JSON.
+pub(super) fn json_lines(
+    filter: EnvFilter,
+) -> SubscriberBuilder<JsonFields, Format<Json, LineTime>, EnvFilter, LineWriter> {
+    text_lines(filter)
+        .json()
+        .flatten_event(true)
+        .with_current_span(false)
+        .with_span_list(false)
+}
+
+/// Whether this process logs as [`json_lines`] does.
+pub(super) fn logs_json() -> bool {
+    LOGGING.get().is_some_and(|logging| logging.json)
 }
 
 /// What is logged now; `None`: logging is not set up.
@@ -121,90 +142,9 @@ pub fn log_level() -> Option<String> {
 /// What is logged from here on.
 pub fn set_log_level(level: &str) -> Result<(), LogError> {
     let filter = log_filter(level)?;
-    let set = SET_FILTER.get().ok_or(LogError::Elsewhere)?;
+    let logging = LOGGING.get().ok_or(LogError::Elsewhere)?;
     let mut present = LEVEL.lock();
-    set(filter).map_err(|_| LogError::Elsewhere)?;
+    (logging.set_filter)(filter).map_err(|_| LogError::Elsewhere)?;
     *present = Some(level.to_owned());
     Ok(())
-}
-
-/// Lines that one thread gathers to write them together, each with a time of its own.
-#[derive(Default)]
-struct Batch {
-    text: Vec<u8>,
-    at: Option<Timestamp>,
-}
-
-thread_local! {
-    static BATCH: RefCell<Option<Batch>> = const { RefCell::new(None) };
-}
-
-/// Runs `emit`; what it logs is written at its end in one piece. It is given what sets the time of the lines that follow.
-pub(super) fn batch(emit: impl FnOnce(&dyn Fn(Timestamp))) {
-    BATCH.set(Some(Batch::default()));
-    emit(&|at| {
-        BATCH.with_borrow_mut(|batch| {
-            if let Some(batch) = batch {
-                batch.at = Some(at);
-            }
-        });
-    });
-    if let Some(batch) = BATCH.take() {
-        let _ = io::stderr().write_all(&batch.text);
-    }
-}
-
-/// Writes a line to standard error, or to the batch of the thread.
-struct LineWriter;
-
-impl Write for LineWriter {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        BATCH.with_borrow_mut(|batch| match batch {
-            Some(batch) => batch.text.write(line),
-            None => io::stderr().write(line),
-        })
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// The time of a line: now, or what the batch says.
-struct LineTime;
-
-impl FormatTime for LineTime {
-    fn format_time(&self, writer: &mut Writer<'_>) -> std::fmt::Result {
-        let at = BATCH.with_borrow(|batch| batch.as_ref().and_then(|batch| batch.at));
-        let at = at.unwrap_or_else(|| SystemClock.now());
-        let at = UNIX_EPOCH + Duration::from_millis(at.as_millis());
-        write!(writer, "{}", humantime::format_rfc3339_millis(at))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shown() -> String {
-        let mut text = String::new();
-        LineTime.format_time(&mut Writer::new(&mut text)).unwrap();
-        text
-    }
-
-    #[test]
-    fn lines_of_a_batch_are_gathered_with_their_own_time() {
-        batch(|set_time| {
-            set_time(Timestamp::from_millis(1_700_000_000_123));
-            assert_eq!(shown(), "2023-11-14T22:13:20.123Z");
-            set_time(Timestamp::from_millis(1_700_000_001_000));
-            assert_eq!(shown(), "2023-11-14T22:13:21.000Z");
-            LineWriter.write_all(b"").unwrap();
-            BATCH.with_borrow_mut(|batch| {
-                let batch = batch.as_mut().unwrap();
-                assert!(batch.text.is_empty());
-            });
-        });
-        assert_ne!(shown(), "2023-11-14T22:13:21.000Z");
-    }
 }
