@@ -245,7 +245,10 @@ impl TransportConnector {
             .await
             .or_err(InternalError, "offload runtime failure")??
         } else {
-            do_connect(peer, bind_to, alpn_override, &self.tls_ctx.ctx, None).await?
+            // Boxed: it is large, and part of the future of every request, most of which connect
+            // to nothing.
+            let connect = do_connect(peer, bind_to, alpn_override, &self.tls_ctx.ctx, None);
+            Box::pin(connect).await?
         };
 
         Ok(stream)
