@@ -5,6 +5,7 @@
 //! cargo bench --bench arrivals -- --quick            # 3 of 3,000, less than 45 seconds
 //! cargo bench --bench arrivals -- --check            # fails where a target is missed
 //! cargo bench --bench arrivals -- --json FILE        # the figures once more
+//! SIDECAR_BINARY=$(deploy/profiled/build) cargo bench --bench arrivals   # the sidecar built by its profile; the direct calls are not
 //! ```
 //! Every request comes without a cookie, as a browser's, to the real binary in front of a shop; Dressipi is a mock that answers at once
 //! (`../timetable/mock.rs`). So a visitor takes the sidecar a proxied request with a new cookie, an authorize call, a stored code, an

@@ -7,6 +7,7 @@
 //! cargo bench --bench storm -- --quick               # 2 of 5,000, less than 45 seconds
 //! cargo bench --bench storm -- --check               # fails where the browsing visitors' p99 is more than doubled
 //! cargo bench --bench storm -- --json FILE           # the figures once more
+//! SIDECAR_BINARY=$(deploy/profiled/build) cargo bench --bench storm      # the sidecar built by its profile
 //! ```
 //! The store, a redb file, is filled before the real binary starts on it. Known visitors browse by a timetable all the while; calm and
 //! storm take turns, so that what else the machine does falls on both. In a storm each of its visitors comes once, just after the token

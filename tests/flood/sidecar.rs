@@ -23,16 +23,18 @@ const START: Duration = Duration::from_secs(30);
 /// A drain may take twenty seconds, and the store five.
 const END: Duration = Duration::from_secs(30);
 
+/// The program: `SIDECAR_BINARY`, or what cargo has just built.
+fn binary() -> String {
+    let built = env!("CARGO_BIN_EXE_dressipi-sidecar");
+    std::env::var("SIDECAR_BINARY").unwrap_or_else(|_| built.to_owned())
+}
+
 impl Sidecar {
     /// Starts it and waits until it listens.
     pub async fn start(config: &Path, log: &Path) -> Self {
-        let words = [
-            env!("CARGO_BIN_EXE_dressipi-sidecar"),
-            "serve",
-            "--config",
-            &config.display().to_string(),
-        ];
-        let (child, stderr) = Child::start(&words.map(str::to_owned));
+        let config = config.display().to_string();
+        let words = [binary(), "serve".into(), "--config".into(), config];
+        let (child, stderr) = Child::start(&words);
         let (found, listening) = oneshot::channel();
         let (end, ended) = oneshot::channel();
         let file = std::fs::OpenOptions::new()

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pingora_core::connectors::{ConnectorOptions, TransportConnector};
+use pingora_core::connectors::{ConnectorOptions, L4Connect, TransportConnector};
+use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::protocols::Stream;
 use pingora_core::upstreams::peer::HttpPeer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -208,6 +209,44 @@ async fn what_is_evicted_is_closed_and_told() {
 }
 
 #[tokio::test]
+async fn a_connection_to_somebody_else_is_not_used_whatever_it_is_filed_under() {
+    let site = Site::new(8).await;
+    let other = Site::new(8).await;
+    let (stream, mut server) = other.connect().await;
+    site.release(stream, None);
+    assert!(site.reused().await.is_none());
+    is_closed(&mut server).await;
+}
+
+/// Connects to somewhere else than it is asked to
+#[derive(Debug)]
+struct Elsewhere(std::net::SocketAddr);
+
+#[async_trait::async_trait]
+impl L4Connect for Elsewhere {
+    async fn connect(
+        &self,
+        _: &SocketAddr,
+    ) -> pingora_core::Result<pingora_core::protocols::l4::stream::Stream> {
+        Ok(TcpStream::connect(self.0).await.unwrap().into())
+    }
+}
+
+#[tokio::test]
+async fn what_a_custom_connector_has_connected_elsewhere_is_not_taken_for_a_connection_to_the_peer()
+{
+    let site = Site::new(8).await;
+    let other = Site::new(8).await;
+    let mut elsewhere = site.peer.clone();
+    elsewhere.options.custom_l4 = Some(Arc::new(Elsewhere(other.listener.local_addr().unwrap())));
+    let connected = site.connector.new_stream(&elsewhere);
+    let (stream, accepted) = tokio::join!(connected, other.listener.accept());
+    site.release(stream.unwrap(), None);
+    assert!(site.reused().await.is_none());
+    is_closed(&mut accepted.unwrap().0).await;
+}
+
+#[tokio::test]
 async fn with_the_connector_its_connections_and_tasks_go() {
     let site = Site::new(8).await;
     let before = tasks();
@@ -227,6 +266,12 @@ async fn with_the_connector_its_connections_and_tasks_go() {
 
 #[test]
 fn no_watcher_of_a_runtime_that_has_ended_is_used() {
+    for polled in [false, true] {
+        no_watcher_of_an_ended_runtime_is_used(polled);
+    }
+}
+
+fn no_watcher_of_an_ended_runtime_is_used(polled: bool) {
     let runtime = || {
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -238,7 +283,9 @@ fn no_watcher_of_a_runtime_that_has_ended_is_used() {
         let site = Site::new(8).await;
         let (stream, _server) = site.connect().await;
         site.release(stream, None);
-        settle().await;
+        if polled {
+            settle().await;
+        }
         let _stream = site.reused().await.unwrap();
         site.connector
     });

@@ -28,7 +28,7 @@ use parking_lot::Mutex;
 use pingora_pool::{ConnectionMeta, ConnectionPool};
 use std::future::{poll_fn, Future};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -41,6 +41,10 @@ pub(super) struct IdlePool {
     free: ArrayQueue<Arc<Watcher>>,
     unexpected_data: Arc<AtomicU64>,
     on_evicted: Option<PoolCallback>,
+    /// The number by which the pool is to know the next connection
+    ///
+    /// A descriptor can be another connection's while the pool still speaks of it.
+    next_id: AtomicU32,
 }
 
 /// What the pool has of a connection
@@ -56,12 +60,17 @@ struct Watcher {
     watched: Mutex<Watched>,
 }
 
+/// The task of a watcher
+struct Task(Arc<Watcher>);
+
 /// What a watcher has before it
 #[derive(Default)]
 struct Watched {
     idle: Option<Idle>,
     /// Of the present connection, or the last: each has another one
     number: u64,
+    /// The present connection is in the pool: until then nothing may happen to it
+    in_pool: bool,
     /// Of the task, once that has been polled
     waker: Option<Waker>,
     /// When the task looks at the time again
@@ -92,6 +101,7 @@ impl IdlePool {
             free: ArrayQueue::new(size.max(1)),
             unexpected_data,
             on_evicted,
+            next_id: AtomicU32::new(0),
         })
     }
 
@@ -99,7 +109,8 @@ impl IdlePool {
     ///
     /// It is closed at once if it is of no use any more.
     pub(super) fn put(self: &Arc<Self>, stream: Stream, key: u64, timeout: Option<Duration>) {
-        let meta = ConnectionMeta::new(key, stream.id());
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let meta = ConnectionMeta::new(key, id as _);
         let idle = Idle {
             stream,
             meta: meta.clone(),
@@ -141,7 +152,7 @@ impl IdlePool {
             owner: Arc::downgrade(self),
             watched: Mutex::default(),
         });
-        pingora_runtime::current_handle().spawn(watch(watcher.clone()));
+        pingora_runtime::current_handle().spawn(Task(watcher.clone()).run());
         watcher
     }
 
@@ -153,7 +164,6 @@ impl IdlePool {
 
     /// Close a connection that is still in the pool, or about to leave it
     fn close(&self, idle: Idle, watcher: Arc<Watcher>) {
-        // While its descriptor is its own: the pool knows it by that.
         self.pool.pop_closed(&idle.meta);
         drop(idle);
         self.set_free(watcher);
@@ -180,9 +190,11 @@ impl Drop for Pooled {
             return self.watcher.end();
         };
         debug!("idle connection is being evicted");
+        let idle_for = idle.since.elapsed();
+        drop(idle);
         owner.set_free(self.watcher.clone());
         if let Some(on_evicted) = &owner.on_evicted {
-            on_evicted(idle.since.elapsed());
+            on_evicted(idle_for);
         }
     }
 }
@@ -194,6 +206,7 @@ impl Watcher {
     fn give(&self, idle: Idle) -> u64 {
         let mut watched = self.watched.lock();
         watched.number += 1;
+        watched.in_pool = false;
         watched.idle = Some(idle);
         watched.number
     }
@@ -206,23 +219,28 @@ impl Watcher {
         watched.idle.take()
     }
 
-    /// Have the task woken when something happens to the connection
+    /// Have the task woken when something happens to the connection, which is in the pool now
     ///
-    /// Returns the connection if that has happened already.
+    /// Returns the connection if that has happened already, or there is no task.
     fn register(&self, number: u64, unexpected_data: &AtomicU64) -> Option<Idle> {
         let mut watched = self.watched.lock();
-        // A task that has not been polled yet will see for itself.
-        let waker = watched.waker.clone()?;
         if watched.number != number {
             return None;
         }
+        if watched.ended {
+            return watched.idle.take();
+        }
+        watched.in_pool = true;
+        // A task that has not been polled yet will see for itself.
+        let waker = watched.waker.clone()?;
         let timer = watched.timer;
         let idle = watched.idle.as_mut()?;
         if idle.is_closed(&mut Context::from_waker(&waker), unexpected_data) {
             return watched.idle.take();
         }
         if let Some(end) = idle.end() {
-            if timer.is_none_or(|timer| timer > end) {
+            // One from before its time, if it is still there, has been lost.
+            if timer.is_none_or(|timer| timer > end || timer < idle.since) {
                 waker.wake();
             }
         }
@@ -251,6 +269,9 @@ impl Watcher {
                 watched.waker = Some(context.waker().clone());
             }
             let present = watched.timer;
+            if !watched.in_pool {
+                return Poll::Pending;
+            }
             let Some(idle) = &mut watched.idle else {
                 return Poll::Pending;
             };
@@ -258,9 +279,10 @@ impl Watcher {
                 let Some(end) = idle.end() else {
                     return Poll::Pending;
                 };
-                let left = end.saturating_duration_since(Instant::now());
+                let now = Instant::now();
+                let left = end.saturating_duration_since(now);
                 if !left.is_zero() {
-                    if present.is_some_and(|timer| timer <= end) {
+                    if present.is_some_and(|timer| now < timer && timer <= end) {
                         return Poll::Pending;
                     }
                     watched.timer = Some(end);
@@ -316,16 +338,28 @@ impl Idle {
     }
 }
 
-/// The task of a watcher
-async fn watch(watcher: Arc<Watcher>) {
-    /// A runtime that shuts down drops its tasks.
-    struct Ended<'a>(&'a Watcher);
-    impl Drop for Ended<'_> {
-        fn drop(&mut self) {
-            self.0.watched.lock().ended = true;
+// === impl Task ===
+
+impl Task {
+    async fn run(self) {
+        let mut timer: Timer = None;
+        poll_fn(|context| self.0.poll(context, &mut timer)).await
+    }
+}
+
+// A runtime that shuts down drops its tasks, also those that it has never polled.
+impl Drop for Task {
+    fn drop(&mut self) {
+        let unwatched = {
+            let mut watched = self.0.watched.lock();
+            watched.ended = true;
+            watched.waker = None;
+            // Whoever puts it into the pool will see for themselves.
+            let in_pool = watched.in_pool;
+            watched.idle.take_if(|_| in_pool)
+        };
+        if let (Some(idle), Some(owner)) = (unwatched, self.0.owner.upgrade()) {
+            owner.pool.pop_closed(&idle.meta);
         }
     }
-    let _ended = Ended(&watcher);
-    let mut timer: Timer = None;
-    poll_fn(|context| watcher.poll(context, &mut timer)).await
 }

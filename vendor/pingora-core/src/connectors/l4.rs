@@ -116,8 +116,10 @@ where
     }
     let peer_addr = peer.address();
     let mut local_addr = None;
+    let mut connected_to_peer_addr = true;
     let mut stream: Stream =
         if let Some(custom_l4) = peer.get_peer_options().and_then(|o| o.custom_l4.as_ref()) {
+            connected_to_peer_addr = false;
             custom_l4.connect(peer_addr).await?
         } else {
             match peer_addr {
@@ -231,9 +233,10 @@ where
     stream.set_nodelay()?;
 
     #[cfg(unix)]
-    let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
+    let mut digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
     #[cfg(windows)]
-    let digest = SocketDigest::from_raw_socket(stream.as_raw_socket());
+    let mut digest = SocketDigest::from_raw_socket(stream.as_raw_socket());
+    digest.connected_to_peer_addr = connected_to_peer_addr;
     digest
         .peer_addr
         .set(Some(peer_addr.clone()))

@@ -88,6 +88,9 @@ pub struct SocketDigest {
     pub local_addr: OnceCell<Option<SocketAddr>>,
     /// Original destination address
     pub original_dst: OnceCell<Option<SocketAddr>>,
+    /// Whether the connection was made to `peer_addr`, and not by a custom connector to wherever
+    /// that one liked
+    pub(crate) connected_to_peer_addr: bool,
 }
 
 impl SocketDigest {
@@ -98,6 +101,7 @@ impl SocketDigest {
             peer_addr: OnceCell::new(),
             local_addr: OnceCell::new(),
             original_dst: OnceCell::new(),
+            connected_to_peer_addr: false,
         }
     }
 
@@ -108,6 +112,7 @@ impl SocketDigest {
             peer_addr: OnceCell::new(),
             local_addr: OnceCell::new(),
             original_dst: OnceCell::new(),
+            connected_to_peer_addr: false,
         }
     }
 

@@ -862,14 +862,16 @@ impl Peer for HttpPeer {
         }
     }
 
-    // An address is asked for once in the life of a connection, not each time that it is reused.
+    // Where this crate has connected a stream to is known, and not asked for each time that it is
+    // reused.
     #[cfg(unix)]
     fn matches_stream(&self, stream: &Stream) -> bool {
         if self.get_proxy().is_none() {
             if let (Some(address), Some(digest)) =
                 (self.address().as_inet(), stream.get_socket_digest())
             {
-                if digest.peer_addr().and_then(|peer| peer.as_inet()) == Some(address) {
+                let connected_to = digest.peer_addr().and_then(|peer| peer.as_inet());
+                if digest.connected_to_peer_addr && connected_to == Some(address) {
                     return true;
                 }
             }
