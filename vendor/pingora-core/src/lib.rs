@@ -13,6 +13,8 @@
 // limitations under the License.
 
 #![warn(clippy::all)]
+// Younger than the code.
+#![allow(clippy::manual_is_multiple_of)]
 #![allow(clippy::new_without_default)]
 #![allow(clippy::type_complexity)]
 #![allow(clippy::match_wild_err_arm)]
