@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::support::processes::other_sidecar_binary;
-use crate::systems::{System, target_folder};
+use crate::systems::{System, other_sidecar_binary, target_folder};
 
 /// How much is measured.
 pub(crate) struct Plan {

@@ -7,9 +7,7 @@ use std::path::{Path, PathBuf};
 use dressipi_sidecar::server::keys_beside;
 
 use crate::population::Population;
-use crate::support::processes::{
-    Core, Process, free_address, other_sidecar_binary, program, sidecar_binary, under,
-};
+use crate::support::processes::{Core, Process, free_address, program, sidecar_binary, under};
 
 /// What stands between client and upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -269,6 +267,11 @@ impl System {
             ("shared_megabytes", (visitors / 800 + 16).to_string()),
         ])
     }
+}
+
+/// Another build of the sidecar, to be measured beside it: `OTHER_SIDECAR_BINARY`.
+pub(crate) fn other_sidecar_binary() -> Option<PathBuf> {
+    std::env::var_os("OTHER_SIDECAR_BINARY").map(PathBuf::from)
 }
 
 /// Where Debian has nginx's modules.

@@ -34,12 +34,6 @@ pub(crate) fn sidecar_binary() -> PathBuf {
     std::env::var_os("SIDECAR_BINARY").map_or_else(|| built.into(), PathBuf::from)
 }
 
-/// Another build of it, to be measured beside it: `OTHER_SIDECAR_BINARY`.
-#[allow(dead_code, reason = "not every benchmark has two")]
-pub(crate) fn other_sidecar_binary() -> Option<PathBuf> {
-    std::env::var_os("OTHER_SIDECAR_BINARY").map(PathBuf::from)
-}
-
 /// How long a process may take to listen; under valgrind that is a few seconds, with a million visitors to read a minute.
 const START: Duration = Duration::from_secs(180);
 /// Runs a program that has children of its own, as its child, and ends it with the given signal when our end of a pipe is closed,

@@ -52,7 +52,7 @@ pub(super) struct IdlePool {
 /// The connection itself is the watcher's. It is closed when this is dropped.
 struct Pooled {
     watcher: Arc<Watcher>,
-    number: u64,
+    meta: ConnectionMeta,
 }
 
 struct Watcher {
@@ -67,8 +67,6 @@ struct Task(Arc<Watcher>);
 #[derive(Default)]
 struct Watched {
     idle: Option<Idle>,
-    /// Of the present connection, or the last: each has another one
-    number: u64,
     /// The present connection is in the pool: until then nothing may happen to it
     in_pool: bool,
     /// Of the task, once that has been polled
@@ -118,14 +116,14 @@ impl IdlePool {
             timeout,
         };
         let watcher = self.free_watcher();
-        let number = watcher.give(idle);
+        watcher.give(idle);
         let pooled = Pooled {
             watcher: watcher.clone(),
-            number,
+            meta: meta.clone(),
         };
         // Before it is watched: what is closed at once is found there.
         self.pool.put_silently(&meta, pooled);
-        if let Some(closed) = watcher.register(number, &self.unexpected_data) {
+        if let Some(closed) = watcher.register(&meta, &self.unexpected_data) {
             self.close(closed, watcher);
         }
     }
@@ -135,7 +133,7 @@ impl IdlePool {
         // One that its watcher is about to remove has no connection.
         loop {
             let pooled = self.pool.get(&key)?;
-            if let Some(idle) = pooled.watcher.take(pooled.number) {
+            if let Some(idle) = pooled.watcher.take(&pooled.meta) {
                 self.set_free(pooled.watcher.clone());
                 return Some(idle.stream);
             }
@@ -183,7 +181,7 @@ impl Drop for IdlePool {
 impl Drop for Pooled {
     fn drop(&mut self) {
         // Not there: it has been taken, or closed.
-        let Some(idle) = self.watcher.take(self.number) else {
+        let Some(idle) = self.watcher.take(&self.meta) else {
             return;
         };
         let Some(owner) = self.watcher.owner.upgrade() else {
@@ -202,29 +200,24 @@ impl Drop for Pooled {
 // === impl Watcher ===
 
 impl Watcher {
-    /// Give it a connection; the number is what it can be taken by
-    fn give(&self, idle: Idle) -> u64 {
+    fn give(&self, idle: Idle) {
         let mut watched = self.watched.lock();
-        watched.number += 1;
         watched.in_pool = false;
         watched.idle = Some(idle);
-        watched.number
     }
 
-    fn take(&self, number: u64) -> Option<Idle> {
+    /// Take the connection, if it is still that one
+    fn take(&self, meta: &ConnectionMeta) -> Option<Idle> {
         let mut watched = self.watched.lock();
-        if watched.number != number {
-            return None;
-        }
-        watched.idle.take()
+        watched.idle.take_if(|idle| idle.meta.id == meta.id)
     }
 
     /// Have the task woken when something happens to the connection, which is in the pool now
     ///
     /// Returns the connection if that has happened already, or there is no task.
-    fn register(&self, number: u64, unexpected_data: &AtomicU64) -> Option<Idle> {
+    fn register(&self, meta: &ConnectionMeta, unexpected_data: &AtomicU64) -> Option<Idle> {
         let mut watched = self.watched.lock();
-        if watched.number != number {
+        if !matches!(&watched.idle, Some(idle) if idle.meta.id == meta.id) {
             return None;
         }
         if watched.ended {
